@@ -1,0 +1,122 @@
+//! What can go wrong inside a method, with the data a user needs to mend it.
+
+use subspan_linalg::LinalgError;
+
+/// The result of every fallible function of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the library. `Display` is one line; [`Error::hint`] is the next step, where there is one.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A NaN or an infinity in the data.
+    NonFinite {
+        /// Global index of the first such row.
+        row: u64,
+        /// Column index.
+        column: usize,
+        /// The value found.
+        value: f64,
+    },
+    /// A parameter outside its range.
+    Parameter {
+        /// The name users know it by.
+        name: &'static str,
+        /// What was given.
+        value: String,
+        /// What is accepted, completing "must be ...".
+        expected: String,
+    },
+    /// Two inputs whose shapes do not belong together.
+    Shape {
+        /// Which input.
+        what: &'static str,
+        /// Its size.
+        found: usize,
+        /// The size it should have.
+        expected: usize,
+    },
+    /// The table has no rows or no columns.
+    Empty {
+        /// `"rows"` or `"columns"`.
+        what: &'static str,
+    },
+    /// Every row is zero: nothing can be measured.
+    AllZero,
+    /// An iteration stopped before reaching its tolerance.
+    NotConverged {
+        /// Which iteration.
+        what: &'static str,
+        /// Iterations done.
+        iterations: usize,
+        /// The measure it stopped at.
+        reached: f64,
+        /// The measure it had to reach.
+        tolerance: f64,
+    },
+    /// A logistic regression whose classes a hyperplane separates: the optimum is at infinity.
+    Separable,
+    /// A factorization failed.
+    Linalg(LinalgError),
+    /// The row source failed (file, network, format); the text is the source's own.
+    Source(Box<dyn std::error::Error + Send + Sync>),
+    /// The observer asked to stop.
+    Cancelled,
+}
+
+impl Error {
+    /// A parameter error: `name` must be `expected`, but `value` was given.
+    pub fn parameter(name: &'static str, value: impl ToString, expected: impl Into<String>) -> Self {
+        Self::Parameter { name, value: value.to_string(), expected: expected.into() }
+    }
+
+    /// The next step for the user, where one is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NonFinite { .. } => Some("drop or fill the missing values first".into()),
+            Self::Separable => Some("add --l2 PENALTY, or drop the column that separates the classes".into()),
+            Self::NotConverged { .. } => Some("check for columns that are nearly multiples of each other".into()),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NonFinite { row, column, value } => {
+                write!(f, "non-finite value {value} at row {row}, column {column}")
+            }
+            Self::Parameter { name, value, expected } => write!(f, "{name} must be {expected}, not {value}"),
+            Self::Shape { what, found, expected } => write!(f, "{what} has size {found}, expected {expected}"),
+            Self::Empty { what } => write!(f, "the table has no {what}"),
+            Self::AllZero => write!(f, "every value of the table is zero"),
+            Self::NotConverged { what, iterations, reached, tolerance } => write!(
+                f,
+                "{what} did not converge: {reached:.3e} after {iterations} iterations, {tolerance:.1e} needed"
+            ),
+            Self::Separable => {
+                write!(f, "the two classes are separated by a hyperplane, so the logistic optimum is at infinity")
+            }
+            Self::Linalg(e) => e.fmt(f),
+            Self::Source(e) => e.fmt(f),
+            Self::Cancelled => write!(f, "interrupted"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Linalg(e) => Some(e),
+            Self::Source(e) => Some(e.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+impl From<LinalgError> for Error {
+    fn from(e: LinalgError) -> Self {
+        Self::Linalg(e)
+    }
+}

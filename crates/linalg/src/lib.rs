@@ -1,0 +1,61 @@
+//! Subspan's numerical wall: the one crate that names `faer`.
+//!
+//! Everything here is a concrete function on `f64` (storage may be `f32`), so callers compile in a moment and never meet a
+//! trait bound. Matrices are **row-major**; a block of data rows is a plain slice plus its number of columns.
+//!
+//! | what | where | cost (flop) |
+//! |---|---|---|
+//! | `G += AᵀA` of data rows | [`gram`] | `n d (d+1)` |
+//! | `‖aᵢF‖²` for every row | [`apply`] | `2 n d r`, half when `F` is triangular |
+//! | products of small matrices | [`Mat::mul`] | `2 m k n` |
+//! | whitening factor of a Gram matrix | [`whiten`] | `≈ d³` |
+//! | Cholesky, eigen, SVD, QR | [`factor`] | `O(d³)` |
+//!
+//! The crate never opens files, never spawns a thread pool and never reads a clock. Work runs on the caller's thread; only
+//! [`par_gram`] and [`par_row_norms_sq`] use the current rayon pool, with results that do not depend on its size.
+
+pub mod apply;
+pub mod factor;
+pub mod gram;
+mod mat;
+mod par;
+mod whiten;
+
+pub use factor::{Cholesky, Eigh, ThinSvd, cholesky, eigh, qr_factor, thin_svd};
+pub use mat::Mat;
+pub use par::{PAR_CHUNK_ROWS, par_gram, par_row_norms_sq};
+pub use whiten::{Whitener, whiten};
+
+/// Why a factorization could not be computed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LinalgError {
+    /// The matrix is not positive definite to working precision.
+    NotPositiveDefinite {
+        /// Side of the matrix.
+        side: usize,
+    },
+    /// The matrix contains a NaN or an infinity.
+    NonFinite {
+        /// Row of the first such entry.
+        row: usize,
+        /// Column of the first such entry.
+        column: usize,
+    },
+    /// The iteration inside an eigenvalue or singular value computation did not converge.
+    NoConvergence {
+        /// Which computation.
+        what: &'static str,
+    },
+}
+
+impl std::fmt::Display for LinalgError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotPositiveDefinite { side } => write!(f, "the {side} x {side} matrix is not positive definite"),
+            Self::NonFinite { row, column } => write!(f, "the matrix has a non-finite entry at ({row}, {column})"),
+            Self::NoConvergence { what } => write!(f, "the {what} iteration did not converge"),
+        }
+    }
+}
+
+impl std::error::Error for LinalgError {}
