@@ -1,9 +1,11 @@
 //! Row sampling by l_p importance (Woodruff and Yasuda, "Sharper bounds for l_p sensitivity sampling", arXiv 2306.00732 v2).
 
 mod config;
+mod lift;
 mod outcome;
 
 pub use config::{Config, Draw, Rule, Size};
+pub use lift::{Lift, LiftedRows, MAX_LIFTED_COLUMNS, lifted_dim};
 pub use outcome::{Certificate, CertificateKind, Sample, Summary};
 
 use crate::error::Result;
