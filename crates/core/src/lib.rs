@@ -17,5 +17,6 @@ pub use error::{Error, Result};
 pub use observe::{Event, Observer, Silent};
 pub use record::{InputRecord, RunRecord};
 pub use rows::{DenseRows, RowBlock, RowSource};
+pub use sample::Sample;
 pub use subspace::Subspace;
 pub use subspan_linalg::Mat;

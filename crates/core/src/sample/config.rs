@@ -62,12 +62,56 @@ pub struct Config {
     pub draw: Draw,
     /// Whether to measure the sample's distortion.
     pub certify: bool,
+    /// Adds leverage to the scores: for losses that are quadratic near zero (Huber) or not homogeneous (logistic).
+    pub augment: bool,
+    /// Raises every score to at least `1/n`: for losses that do not vanish with the row (logistic, hinge).
+    pub loss_floor: bool,
 }
 
 impl Config {
     /// About `rows` rows for the norm `p`, everything else by default.
     pub fn rows(p: f64, rows: u64) -> Self {
-        Self { p, size: Size::Rows(rows), rule: Rule::Auto, draw: Draw::Poisson, certify: true }
+        Self {
+            p,
+            size: Size::Rows(rows),
+            rule: Rule::Auto,
+            draw: Draw::Poisson,
+            certify: true,
+            augment: false,
+            loss_floor: false,
+        }
+    }
+}
+
+impl Config {
+    /// Checks every parameter by itself.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] naming the first one out of range.
+    pub fn check(&self) -> Result<()> {
+        super::scores::check_p(self.p)?;
+        match self.size {
+            Size::Rows(0) => return Err(Error::parameter("rows", 0, "at least 1")),
+            Size::Epsilon(e) if !(e > 0.0 && e < 1.0) => return Err(Error::parameter("epsilon", e, "between 0 and 1")),
+            Size::Epsilon(_) if self.p > 2.0 => {
+                return Err(Error::parameter("epsilon with p above 2", self.p, "replaced by a number of rows"));
+            }
+            _ => {}
+        }
+        let fits = match self.rule {
+            Rule::Leverage => self.p == 2.0,
+            Rule::RootLeverage => self.p <= 2.0,
+            _ => true,
+        };
+        if fits {
+            return Ok(());
+        }
+        let range = if self.rule == Rule::Leverage {
+            "2 for the leverage rule"
+        } else {
+            "at most 2 for the root-leverage rule"
+        };
+        Err(Error::parameter("p", self.p, range))
     }
 }
 

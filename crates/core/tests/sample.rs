@@ -1,0 +1,229 @@
+//! Laws of sampling: what is drawn, with which probability, and that nothing else decides.
+
+mod common;
+
+use common::{Chunked, SILENT, gaussian, heavy, on_threads, rare_columns};
+use subspan::sample::{self, Config, Draw, Rule, Size};
+use subspan::{DenseRows, Error, Mat, Sample};
+
+fn config(p: f64, rows: u64, rule: Rule, draw: Draw) -> Config {
+    Config { rule, draw, certify: false, ..Config::rows(p, rows) }
+}
+
+fn draw(values: &[f64], d: usize, config: &Config, seed: u64) -> Sample {
+    sample::run(&DenseRows::new(values, d).expect("a table"), config, seed, SILENT).expect("a sample")
+}
+
+/// `Σ weight · f` must estimate `Σ f` without bias, whatever the draw.
+#[test]
+fn every_draw_is_unbiased() {
+    let (n, d, seeds) = (400, 2, 2000);
+    let values = heavy(n, d, 1);
+    let f: Vec<f64> = values.chunks_exact(d).map(|r| r[0].abs() + 0.1).collect();
+    let truth: f64 = f.iter().sum();
+    for kind in [Draw::Poisson, Draw::Systematic, Draw::Priority] {
+        for (p, rule) in [(2.0, Rule::Leverage), (1.0, Rule::RootLeverage), (1.0, Rule::Lewis), (1.0, Rule::Uniform)] {
+            let config = config(p, 60, rule, kind);
+            let estimates: Vec<f64> = (0..seeds)
+                .map(|seed| {
+                    let s = draw(&values, d, &config, seed);
+                    s.row_ids.iter().zip(&s.weights).map(|(i, w)| w * f[*i as usize]).sum()
+                })
+                .collect();
+            let mean = estimates.iter().sum::<f64>() / seeds as f64;
+            let sd = (estimates.iter().map(|e| (e - mean).powi(2)).sum::<f64>() / (seeds - 1) as f64).sqrt();
+            let error = (mean - truth) / (sd / (seeds as f64).sqrt());
+            assert!(error.abs() < 4.0, "{kind} {rule} p={p}: {error:.2} standard errors");
+        }
+    }
+}
+
+/// The same statistic must be able to see a bias: drawing without replacement and weighting by 1/(m p) has one.
+#[test]
+fn the_unbiasedness_test_sees_a_known_bias() {
+    let (n, m, seeds) = (20_000usize, 2000usize, 300u64);
+    let mut rng = common::rng(4);
+    let scores: Vec<f64> = (0..n).map(|_| rng.uniform().powf(-1.0 / 1.5)).collect();
+    let total: f64 = scores.iter().sum();
+    let estimates: Vec<f64> = (0..seeds)
+        .map(|seed| {
+            // Successive draws without replacement: the m smallest exponentials divided by the scores.
+            let mut rng = common::rng(1000 + seed);
+            let mut keys: Vec<(f64, usize)> = scores.iter().map(|s| -rng.uniform().ln() / s).zip(0..n).collect();
+            keys.select_nth_unstable_by(m, |a, b| a.0.total_cmp(&b.0));
+            keys[..m].iter().map(|(_, i)| total / (m as f64 * scores[*i])).sum()
+        })
+        .collect();
+    let mean = estimates.iter().sum::<f64>() / seeds as f64;
+    let sd = (estimates.iter().map(|e| (e - mean).powi(2)).sum::<f64>() / (seeds - 1) as f64).sqrt();
+    let error = (mean - n as f64) / (sd / (seeds as f64).sqrt());
+    assert!(error.abs() > 4.0, "{error:.2} standard errors");
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    let values = heavy(60_000, 5, 2);
+    for p in [1.0, 1.5, 2.0, 3.0] {
+        for kind in [Draw::Poisson, Draw::Systematic, Draw::Priority] {
+            let run = |threads| on_threads(threads, || draw(&values, 5, &config(p, 700, Rule::Auto, kind), 9));
+            let (one, two) = (run(1), run(2));
+            assert!(one.row_ids == two.row_ids, "p={p} {kind}");
+            assert!(one.weights.iter().zip(&two.weights).all(|(a, b)| a.to_bits() == b.to_bits()), "p={p} {kind}");
+        }
+    }
+}
+
+#[test]
+fn the_layout_of_the_table_does_not_change_the_rows() {
+    let values = heavy(50_000, 4, 3);
+    for p in [1.0, 2.0] {
+        let of = |chunk_rows| {
+            let table = Chunked { values: &values, n_cols: 4, chunk_rows };
+            sample::run(&table, &config(p, 900, Rule::Auto, Draw::Poisson), 5, SILENT).expect("a sample")
+        };
+        let reference = of(50_000);
+        for chunk_rows in [1, 777, 20_000] {
+            let other = of(chunk_rows);
+            assert!(reference.row_ids == other.row_ids, "p={p}, chunks of {chunk_rows}");
+            for (a, b) in reference.weights.iter().zip(&other.weights) {
+                assert!((a / b - 1.0).abs() < 1e-9);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_seed_decides_and_nothing_else() {
+    let values = gaussian(20_000, 3, 6);
+    for kind in [Draw::Poisson, Draw::Systematic, Draw::Priority] {
+        let c = config(1.0, 300, Rule::Auto, kind);
+        assert!(draw(&values, 3, &c, 1).row_ids == draw(&values, 3, &c, 1).row_ids);
+        assert!(draw(&values, 3, &c, 1).row_ids != draw(&values, 3, &c, 2).row_ids, "{kind}");
+    }
+}
+
+#[test]
+fn sizes_are_what_was_asked_for() {
+    let values = heavy(30_000, 4, 7);
+    let m = 800;
+    let poisson = draw(&values, 4, &config(2.0, m, Rule::Auto, Draw::Poisson), 0);
+    assert!((poisson.summary.rows_expected - m as f64).abs() < 0.5);
+    assert!((poisson.row_ids.len() as f64 - m as f64).abs() < 5.0 * (m as f64).sqrt());
+    let systematic = draw(&values, 4, &config(2.0, m, Rule::Auto, Draw::Systematic), 0);
+    assert!((systematic.row_ids.len() as f64 - m as f64).abs() <= 1.5);
+    let priority = draw(&values, 4, &config(2.0, m, Rule::Auto, Draw::Priority), 0);
+    assert_eq!(priority.row_ids.len() as u64, m);
+}
+
+#[test]
+fn a_size_beyond_the_table_returns_every_row_with_weight_one() {
+    let mut values = gaussian(50, 3, 8);
+    values[30..36].fill(0.0);
+    for kind in [Draw::Poisson, Draw::Systematic, Draw::Priority] {
+        let s = draw(&values, 3, &config(1.0, 50, Rule::Auto, kind), 0);
+        assert_eq!(s.row_ids.len(), 48, "{kind}: zero rows carry nothing");
+        assert!(s.weights.iter().all(|w| *w == 1.0));
+        assert_eq!(s.summary.zero_rows, 2);
+    }
+}
+
+/// 4 of 20 columns live on 8 rows: every sample must hold all of them, or those columns cannot be fitted.
+#[test]
+fn rare_columns_survive_in_every_seed() {
+    let (n, d) = (200_000, 20);
+    let values = rare_columns(n, d, 4, 8, 10);
+    for p in [1.0, 1.5, 2.0] {
+        for seed in 0..20 {
+            let s = draw(&values, d, &config(p, 1500, Rule::Auto, Draw::Poisson), seed);
+            let living = (0..s.rows.n_rows()).filter(|i| s.rows.row(*i)[d - 1] != 0.0).count();
+            assert_eq!(living, 8, "p={p} seed={seed}");
+        }
+    }
+}
+
+#[test]
+fn scores_add_up_to_the_rank() {
+    let n = 5000;
+    // A third column that is the sum of the first two, a fourth of zeros.
+    let base = heavy(n, 2, 11);
+    let values: Vec<f64> = base.chunks_exact(2).flat_map(|r| [r[0], r[1], r[0] + r[1], 0.0]).collect();
+    let table = DenseRows::new(&values, 4).expect("a table");
+    let leverage = sample::leverage_scores(&table, SILENT).expect("scores");
+    assert!((leverage.iter().sum::<f64>() - 2.0).abs() < 1e-8);
+    for p in [1.0, 1.2, 1.5, 3.0, 4.0, 6.0] {
+        let w = sample::lewis_weights(&table, p, SILENT).expect("weights");
+        assert!((w.iter().sum::<f64>() - 2.0).abs() < 1e-5, "p={p}: {}", w.iter().sum::<f64>());
+    }
+}
+
+/// The fixed point itself: `w = (a Q⁺ a)^(p/2)`, recomputed here from scratch.
+#[test]
+fn lewis_weights_satisfy_their_equation() {
+    let (n, d) = (600, 4);
+    let values = heavy(n, d, 12);
+    for p in [1.0, 1.3, 3.0, 4.0, 8.0] {
+        let w = sample::lewis_weights(&DenseRows::new(&values, d).expect("a table"), p, SILENT).expect("weights");
+        let scaled = Mat::from_fn(n, d, |i, j| values[i * d + j] * w[i].powf(0.5 - 1.0 / p));
+        let q = scaled.transpose().mul(&scaled);
+        let c = subspan_linalg::cholesky(&q).expect("positive definite");
+        for i in 0..n {
+            let a = &values[i * d..(i + 1) * d];
+            let v = a.iter().zip(c.solve(a)).map(|(x, y)| x * y).sum::<f64>().powf(0.5 * p);
+            assert!((v / w[i]).ln().abs() < 3e-6, "p={p} row {i}: {}", (v / w[i]).ln());
+        }
+    }
+}
+
+#[test]
+fn splitting_a_row_divides_its_lewis_weight_but_not_its_root_leverage() {
+    let (n, d, k, p) = (300, 3, 5, 1.0);
+    let values = heavy(n, d, 13);
+    let weights =
+        |v: &[f64]| sample::lewis_weights(&DenseRows::new(v, d).expect("a table"), p, SILENT).expect("weights");
+    let whole = weights(&values);
+    let mut split = values[d..].to_vec();
+    for _ in 0..k {
+        split.extend(values[..d].iter().map(|v| v / f64::from(k)));
+    }
+    let parts = weights(&split);
+    assert!((parts[n - 1] * f64::from(k) / whole[0] - 1.0).abs() < 1e-5);
+    assert!((parts[0] / whole[1] - 1.0).abs() < 1e-5);
+}
+
+#[test]
+fn scores_do_not_depend_on_the_basis() {
+    let (n, d) = (2000, 4);
+    let values = heavy(n, d, 14);
+    let r = Mat::from_vec(d, d, gaussian(d, d, 15));
+    let other = Mat::from_vec(n, d, values.clone()).mul(&r).into_vec();
+    let scores = |v: &[f64]| {
+        let table = DenseRows::new(v, d).expect("a table");
+        (
+            sample::leverage_scores(&table, SILENT).expect("scores"),
+            sample::lewis_weights(&table, 1.0, SILENT).expect("weights"),
+        )
+    };
+    let ((t, w), (t2, w2)) = (scores(&values), scores(&other));
+    for i in 0..n {
+        assert!((t[i] - t2[i]).abs() < 1e-8 && (w[i] / w2[i] - 1.0).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn bad_parameters_are_named() {
+    let values = gaussian(10, 2, 16);
+    let table = DenseRows::new(&values, 2).expect("a table");
+    let refuse = |c: Config| match sample::run(&table, &c, 0, SILENT) {
+        Err(Error::Parameter { name, .. }) => name,
+        other => panic!("accepted: {other:?}"),
+    };
+    assert_eq!(refuse(Config::rows(0.5, 5)), "p");
+    assert_eq!(refuse(Config::rows(f64::NAN, 5)), "p");
+    assert_eq!(refuse(Config::rows(2.0, 0)), "rows");
+    assert_eq!(refuse(Config { size: Size::Epsilon(1.5), ..Config::rows(1.0, 1) }), "epsilon");
+    assert_eq!(refuse(Config { rule: Rule::Leverage, ..Config::rows(1.0, 5) }), "p");
+    assert!(matches!(
+        sample::run(&DenseRows::new(&[0.0; 6], 2).expect("a table"), &Config::rows(2.0, 2), 0, SILENT),
+        Err(Error::AllZero)
+    ));
+}
