@@ -7,15 +7,20 @@ mod config;
 mod lewis;
 mod lift;
 mod outcome;
+mod power;
 mod scale;
 mod scores;
 mod select;
+mod sensitivity;
 mod stages;
 
 pub use config::{Config, Draw, Rule, Size};
 pub use lift::{Lift, LiftedRows, MAX_LIFTED_COLUMNS, lifted_dim};
 pub use outcome::{Certificate, CertificateKind, Sample, Summary};
 pub use scores::{leverage_scores, lewis_weights};
+pub use sensitivity::{
+    Bounds, DEFAULT_TOLERANCE, DEFAULT_TOTAL_DRAWS, SensitivitySolver, TotalSensitivity, sensitivities,
+};
 
 use crate::draw::Stream;
 use crate::error::{Error, Result};
