@@ -1,71 +1,375 @@
-//! A factor applied to every data row.
+//! A factor applied to every data row: `A F` and the squared norms of its rows.
+//!
+//! The factor is copied once per call into panels of one vector of columns, zeros in front so that every panel is full. A
+//! micro-kernel keeps a tile of `A F`, up to 8 rows by 3 panels, in registers and walks along the columns of `A`: it
+//! broadcasts one value of each row and multiplies it with the panels' vectors. For a triangular factor the walk ends, panel
+//! by panel, at the diagonal.
+//!
+//! Every entry of `A F` is added up in the order of the columns of `A` by fused multiply-add, and a row's squared norm over 8
+//! virtual lanes (column `j` belongs to lane `j - r mod 8`) that are joined in a fixed order. So a row's result is a function
+//! of that row and the factor alone.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+
+use pulp::{Simd, WithSimd};
 
 use crate::Mat;
+pub use crate::matvec::{add_tr_mul_vec, mul_vec};
+use crate::simd::{LANES, Scratch, dispatch, join_lanes, load, store, store_lanes};
 
 /// `out[i] = ‖aᵢ F‖²` for every row `aᵢ` of `rows`.
 ///
-/// `factor` is `n_cols x r`; `upper` says that it is upper triangular (square), which halves the work. A row's result is a
-/// function of that row and the factor alone: it does not depend on the row's position in the block, on the block's length
-/// or on the vector width of the machine.
+/// `factor` is `n_cols x r`; `upper` says that it is upper triangular (square), which halves the work: what it holds below
+/// the diagonal is not read. A row's result is a function of that row and the factor alone: it does not depend on the row's
+/// position in the block, on the block's length or on the vector width of the machine.
 ///
-/// Floor: `2 n d r` flop (`n d²` when `upper`), `8 n d` bytes read; the factor stays in cache and no `n x r` temporary is made.
+/// Floor: `2 n d r` flop (`n d (d+1)` when `upper`), `8 n d` bytes read; the factor stays in cache and no `n x r` temporary
+/// is made. The factor is rearranged once per call (`d r` copies), so calls with few rows should be rare.
 ///
 /// # Panics
 /// If the lengths do not fit each other.
+///
+/// ```
+/// use subspan_linalg::{Mat, apply::row_norms_sq};
+/// let mut out = [0.0; 2];
+/// row_norms_sq(&[1.0, 2.0, 3.0, 4.0], &Mat::from_rows(&[[1.0, 1.0], [0.0, 2.0]]), true, &mut out);
+/// assert_eq!(out, [1.0 + 25.0, 9.0 + 121.0]);
+/// ```
 pub fn row_norms_sq(rows: &[f64], factor: &Mat, upper: bool, out: &mut [f64]) {
     let (d, r) = (factor.n_rows(), factor.n_cols());
     assert_eq!(rows.len(), out.len() * d, "one result per row");
     assert!(!upper || d == r, "an upper triangular factor is square");
-    let mut z = vec![0.0; r];
-    for (row, out) in rows.chunks_exact(d.max(1)).zip(out) {
-        z.fill(0.0);
-        for (k, a) in row.iter().enumerate() {
-            let from = if upper { k } else { 0 };
-            for (z, f) in z[from..].iter_mut().zip(&factor.row(k)[from..]) {
-                *z = f64::mul_add(*a, *f, *z);
-            }
-        }
-        *out = z.iter().fold(0.0, |s, z| f64::mul_add(*z, *z, s));
-    }
+    dispatch(Apply { rows, factor, upper, out: Out::Norms(out) });
 }
 
-/// `out = A F`, row-major `n x r`: the rows mapped by the factor.
+/// `out = A F`, row-major `n x r`: the rows mapped by the factor. The zeros of an upper triangular factor are skipped.
+///
+/// Floor: `2 n d r` flop (`n d (d+1)` when upper triangular), `8 n d` bytes read and `8 n r` written.
 ///
 /// # Panics
 /// If the lengths do not fit each other.
+///
+/// ```
+/// use subspan_linalg::{Mat, apply::map_rows};
+/// let mut out = [0.0; 4];
+/// map_rows(&[1.0, 2.0, 3.0, 4.0], &Mat::from_rows(&[[1.0, 1.0], [0.0, 2.0]]), &mut out);
+/// assert_eq!(out, [1.0, 5.0, 3.0, 11.0]);
+/// ```
 pub fn map_rows(rows: &[f64], factor: &Mat, out: &mut [f64]) {
     let (d, r) = (factor.n_rows(), factor.n_cols());
     assert_eq!(rows.len() * r, out.len() * d, "one mapped row per row");
-    for (row, z) in rows.chunks_exact(d.max(1)).zip(out.chunks_exact_mut(r.max(1))) {
-        z.fill(0.0);
-        for (k, a) in row.iter().enumerate() {
-            for (z, f) in z.iter_mut().zip(factor.row(k)) {
-                *z = f64::mul_add(*a, *f, *z);
+    let upper = d == r && (1..d).all(|i| factor.row(i)[..i].iter().all(|v| *v == 0.0));
+    dispatch(Apply { rows, factor, upper, out: Out::Rows(out) });
+}
+
+/// Panels of a micro-kernel tile: with 8 rows it fills the registers (24 of 32 with AVX-512; with AVX2 4 rows, 12 of 16).
+const TILE_PANELS: usize = 3;
+
+/// Rows whose results are kept at a time.
+const MAX_BLOCK_ROWS: usize = 64;
+
+/// Values of a block of rows: 128 KB, a fraction of a second-level cache, is read again for every three panels.
+const BLOCK_LEN: usize = 16 * 1024;
+
+thread_local! {
+    /// The rearranged factor, kept per thread.
+    static PANELS: RefCell<Scratch> = RefCell::default();
+}
+
+enum Out<'a> {
+    Norms(&'a mut [f64]),
+    Rows(&'a mut [f64]),
+}
+
+struct Apply<'a> {
+    rows: &'a [f64],
+    factor: &'a Mat,
+    upper: bool,
+    out: Out<'a>,
+}
+
+impl WithSimd for Apply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (d, r) = (self.factor.n_rows(), self.factor.n_cols());
+        if d == 0 || r == 0 {
+            match self.out {
+                Out::Norms(out) | Out::Rows(out) => out.fill(0.0),
+            }
+            return;
+        }
+        PANELS.with_borrow_mut(|scratch| {
+            let panels = Panels::new(self.factor, self.upper, S::F64_LANES, scratch);
+            let block_rows = (BLOCK_LEN / d).clamp(full_rows::<S>(), MAX_BLOCK_ROWS);
+            match self.out {
+                Out::Norms(out) => {
+                    for (block, out) in self.rows.chunks(block_rows * d).zip(out.chunks_mut(block_rows)) {
+                        let mut sums = [[0.0; LANES]; MAX_BLOCK_ROWS];
+                        // SAFETY: `block` holds `out.len()` rows and there are sums for as many.
+                        unsafe { apply_block(simd, block, &panels, Target::Sums(sums.as_mut_ptr().cast())) };
+                        out.iter_mut().zip(&sums).for_each(|(o, s)| *o = join_lanes(s));
+                    }
+                }
+                Out::Rows(out) => {
+                    for (block, out) in self.rows.chunks(block_rows * d).zip(out.chunks_mut(block_rows * r)) {
+                        // SAFETY: `out` holds one mapped row per row of `block`.
+                        unsafe { apply_block(simd, block, &panels, Target::Rows(out.as_mut_ptr())) };
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Rows of a full tile.
+#[inline(always)]
+const fn full_rows<S: Simd>() -> usize {
+    if S::F64_LANES >= 8 { 8 } else { 4 }
+}
+
+/// The factor as panels of `width` columns each: value `(k, l)` of panel `q` at `(q d + k) width + l`.
+struct Panels<'a> {
+    data: &'a [f64],
+    d: usize,
+    r: usize,
+    width: usize,
+    /// Zero columns in front, which make the columns a whole number of virtual lanes.
+    pad: usize,
+    upper: bool,
+}
+
+impl<'a> Panels<'a> {
+    #[inline(always)]
+    fn new(factor: &Mat, upper: bool, width: usize, scratch: &'a mut Scratch) -> Self {
+        let (d, r) = (factor.n_rows(), factor.n_cols());
+        let pad = r.next_multiple_of(LANES) - r;
+        let data = scratch.take(d * (r + pad));
+        let panels = Panels { data: &[], d, r, width, pad, upper };
+        for (q, panel) in data.chunks_exact_mut(d * width).enumerate() {
+            for (k, to) in panel.chunks_exact_mut(width).enumerate().take(panels.end(q)) {
+                let row = factor.row(k);
+                for (l, to) in to.iter_mut().enumerate() {
+                    let column = (q * width + l).checked_sub(pad);
+                    *to = column.filter(|j| !upper || k <= *j).map_or(0.0, |j| row[j]);
+                }
+            }
+        }
+        Panels { data, ..panels }
+    }
+
+    fn count(&self) -> usize {
+        (self.r + self.pad) / self.width
+    }
+
+    /// Number of rows of the factor that panel `q` needs.
+    #[inline(always)]
+    fn end(&self, q: usize) -> usize {
+        if self.upper { ((q + 1) * self.width).saturating_sub(self.pad) } else { self.d }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Target {
+    /// `LANES` sums per row, to which the squares are added.
+    Sums(*mut f64),
+    /// The mapped rows.
+    Rows(*mut f64),
+}
+
+/// Applies the factor to a block of whole rows.
+///
+/// # Safety
+/// The target has room for every row of the block.
+#[inline(always)]
+unsafe fn apply_block<S: Simd>(simd: S, block: &[f64], panels: &Panels<'_>, target: Target) {
+    let n = block.len() / panels.d;
+    for first in (0..panels.count()).step_by(TILE_PANELS) {
+        let count = TILE_PANELS.min(panels.count() - first);
+        for row in (0..n).step_by(full_rows::<S>()) {
+            let tile = Tile { simd, a: &block[row * panels.d..], panels, first, row, target };
+            // SAFETY: the caller's promise.
+            unsafe { tile.run(full_rows::<S>().min(n - row), count) };
+        }
+    }
+}
+
+/// A few rows by up to `TILE_PANELS` panels.
+#[derive(Clone, Copy)]
+struct Tile<'a, S> {
+    simd: S,
+    a: &'a [f64],
+    panels: &'a Panels<'a>,
+    /// First panel.
+    first: usize,
+    /// First row, as the target counts.
+    row: usize,
+    target: Target,
+}
+
+impl<S: Simd> Tile<'_, S> {
+    /// # Safety
+    /// `a` holds `rows` rows, `panels` has `count` panels from `first` on, and the target has room.
+    #[inline(always)]
+    unsafe fn run(self, rows: usize, count: usize) {
+        macro_rules! pick {
+            ($($rows:literal)*) => {
+                match (rows, count) {
+                    $(($rows, 1) if $rows <= full_rows::<S>() => self.simd.vectorize(Sized::<S, $rows, 1>(self)),
+                    ($rows, 2) if $rows <= full_rows::<S>() => self.simd.vectorize(Sized::<S, $rows, 2>(self)),
+                    ($rows, 3) if $rows <= full_rows::<S>() => self.simd.vectorize(Sized::<S, $rows, 3>(self)),)*
+                    _ => unreachable!("a tile has 1 to 8 rows and 1 to 3 panels"),
+                }
+            };
+        }
+        pick!(1 2 3 4 5 6 7 8)
+    }
+}
+
+struct Sized<'a, S, const ROWS: usize, const COUNT: usize>(Tile<'a, S>);
+
+impl<S: Simd, const ROWS: usize, const COUNT: usize> WithSimd for Sized<'_, S, ROWS, COUNT> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<T: Simd>(self, _: T) {
+        let Tile { simd, a, panels, first, row, target } = self.0;
+        let (d, width) = (panels.d, S::F64_LANES);
+        let a = a.as_ptr();
+        let f = panels.data.as_ptr().wrapping_add(first * d * width);
+        let mut acc = [[simd.splat_f64s(0.0); COUNT]; ROWS];
+        let mut k = 0;
+        // A triangular factor's panels end one after the other. Written out, so that the accumulators stay in registers.
+        macro_rules! walk {
+            ($from:literal) => {
+                if $from < COUNT {
+                    let end = panels.end(first + $from);
+                    while k < end {
+                        let mut vectors = [simd.splat_f64s(0.0); COUNT];
+                        for v in $from..COUNT {
+                            // SAFETY: there are `COUNT` panels of `d` vectors, and `k < d`.
+                            vectors[v] = unsafe { load::<S>(f.wrapping_add(v * d * width + k * width)) };
+                        }
+                        for i in 0..ROWS {
+                            // SAFETY: there are `ROWS` rows of `d` values.
+                            let x = simd.splat_f64s(unsafe { *a.wrapping_add(i * d + k) });
+                            for v in $from..COUNT {
+                                acc[i][v] = simd.mul_add_f64s(x, vectors[v], acc[i][v]);
+                            }
+                        }
+                        k += 1;
+                    }
+                }
+            };
+        }
+        walk!(0);
+        walk!(1);
+        walk!(2);
+        // SAFETY: the target has room for `ROWS` rows from `row` on; lanes of columns that do not exist are not stored.
+        unsafe {
+            match target {
+                Target::Sums(sums) => {
+                    for i in 0..ROWS {
+                        for v in 0..COUNT {
+                            let at = sums.wrapping_add((row + i) * LANES + (first + v) * width % LANES);
+                            store::<S>(at, simd.mul_add_f64s(acc[i][v], acc[i][v], load::<S>(at)));
+                        }
+                    }
+                }
+                Target::Rows(out) => {
+                    for v in 0..COUNT {
+                        let column = (first + v) * width;
+                        let out = out.wrapping_add(row * panels.r + column).wrapping_sub(panels.pad);
+                        let missing = panels.pad.saturating_sub(column);
+                        if missing == 0 {
+                            for i in 0..ROWS {
+                                store::<S>(out.wrapping_add(i * panels.r), acc[i][v]);
+                            }
+                        } else if missing < width {
+                            for i in 0..ROWS {
+                                store_lanes(simd, out.wrapping_add(i * panels.r), acc[i][v], missing, width);
+                            }
+                        }
+                    }
+                }
             }
         }
     }
 }
 
-/// `out[i] = aᵢ · x` for every row.
-///
-/// # Panics
-/// If the lengths do not fit each other.
-pub fn mul_vec(rows: &[f64], x: &[f64], out: &mut [f64]) {
-    assert_eq!(rows.len(), out.len() * x.len(), "one result per row");
-    for (row, out) in rows.chunks_exact(x.len().max(1)).zip(out) {
-        *out = crate::mat::dot(row, x);
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::test::{for_each_width, noise};
 
-/// `out += Aᵀ y`: the rows added up with coefficients `y`.
-///
-/// # Panics
-/// If the lengths do not fit each other.
-pub fn add_tr_mul_vec(rows: &[f64], y: &[f64], out: &mut [f64]) {
-    assert_eq!(rows.len(), y.len() * out.len(), "one coefficient per row");
-    for (row, y) in rows.chunks_exact(out.len().max(1)).zip(y) {
-        for (out, a) in out.iter_mut().zip(row) {
-            *out = f64::mul_add(*y, *a, *out);
+    fn reference_rows(rows: &[f64], f: &Mat, upper: bool) -> Vec<f64> {
+        let (d, r) = (f.n_rows(), f.n_cols());
+        let mut out = vec![0.0; rows.len() / d * r];
+        for (row, z) in rows.chunks_exact(d).zip(out.chunks_exact_mut(r)) {
+            for j in 0..r {
+                let end = if upper { j + 1 } else { d };
+                z[j] = (0..end).fold(0.0, |s, k| f64::mul_add(row[k], f[(k, j)], s));
+            }
+        }
+        out
+    }
+
+    /// The documented order: 8 lanes, the last column in the last lane.
+    fn reference_norms(rows: &[f64], f: &Mat, upper: bool) -> Vec<f64> {
+        let r = f.n_cols();
+        let norm = |z: &[f64]| {
+            let mut lanes = [0.0; LANES];
+            for j in 0..r {
+                let lane = (j + LANES * r - r) % LANES;
+                lanes[lane] = f64::mul_add(z[j], z[j], lanes[lane]);
+            }
+            join_lanes(&lanes)
+        };
+        reference_rows(rows, f, upper).chunks_exact(r).map(norm).collect()
+    }
+
+    #[test]
+    fn every_width_gives_the_bits_of_the_definition() {
+        for (d, r) in [(1, 1), (2, 2), (3, 1), (7, 7), (8, 8), (9, 9), (20, 20), (23, 23), (24, 24), (25, 25), (25, 3)]
+            .into_iter()
+            .chain([(4, 30), (33, 17), (64, 64), (100, 100), (100, 60), (300, 300)])
+        {
+            for n in [0, 1, 2, 7, 8, 9, 63, 65, 131] {
+                let rows = noise(n * d, (d * 1000 + n) as u64);
+                // Holds values below the diagonal: `upper` must not read them.
+                let f = Mat::from_vec(d, r, noise(d * r, 3));
+                for upper in [false, true] {
+                    if upper && d != r {
+                        continue;
+                    }
+                    let mapped = reference_rows(&rows, &f, upper);
+                    let norms = reference_norms(&rows, &f, upper);
+                    for_each_width(|name, width| {
+                        let mut out = vec![f64::NAN; n];
+                        width.run(Apply { rows: &rows, factor: &f, upper, out: Out::Norms(&mut out) });
+                        assert!(out == norms, "norms, {name}, {n} x {d} x {r}, upper: {upper}");
+                        let mut out = vec![f64::NAN; n * r];
+                        width.run(Apply { rows: &rows, factor: &f, upper, out: Out::Rows(&mut out) });
+                        assert!(out == mapped, "rows, {name}, {n} x {d} x {r}, upper: {upper}");
+                    });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_know_its_neighbours() {
+        let (n, d) = (200, 37);
+        let rows = noise(n * d, 1);
+        let f = Mat::from_vec(d, d, noise(d * d, 2));
+        let mut whole = vec![0.0; n];
+        row_norms_sq(&rows, &f, false, &mut whole);
+        for (first, last) in [(0, 1), (3, 4), (5, 80), (199, 200), (17, 182)] {
+            let mut part = vec![0.0; last - first];
+            row_norms_sq(&rows[first * d..last * d], &f, false, &mut part);
+            assert_eq!(part, whole[first..last]);
         }
     }
 }

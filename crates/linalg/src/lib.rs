@@ -18,7 +18,9 @@ pub mod apply;
 pub mod factor;
 pub mod gram;
 mod mat;
+mod matvec;
 mod par;
+mod simd;
 mod whiten;
 
 pub use factor::{Cholesky, Eigh, ThinSvd, cholesky, eigh, qr_factor, thin_svd};
