@@ -3,6 +3,7 @@
 //! `run` reads as the method does: whiten the table, choose scores, draw rows by them (twice, for the two-stage rule), and
 //! measure how well the rows stand for the table.
 
+mod certificate;
 mod config;
 mod lewis;
 mod lift;
@@ -14,6 +15,10 @@ mod select;
 mod sensitivity;
 mod stages;
 
+pub use certificate::{
+    Search, Searched, WeightedTable, abs_power_sums, abs_power_sums_of, certificate_of_ratios, exact_certificate,
+    lifted_certificate, search,
+};
 pub use config::{Config, Draw, Rule, Size};
 pub use lift::{Lift, LiftedRows, MAX_LIFTED_COLUMNS, lifted_dim};
 pub use outcome::{Certificate, CertificateKind, Sample, Summary};
