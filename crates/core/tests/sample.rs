@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Chunked, SILENT, gaussian, heavy, on_threads, rare_columns};
-use subspan::sample::{self, Config, Draw, Rule, Size};
+use subspan::sample::{self, CertificateKind, Config, Draw, Rule, Size};
 use subspan::{DenseRows, Error, Mat, Sample};
 
 fn config(p: f64, rows: u64, rule: Rule, draw: Draw) -> Config {
@@ -130,7 +130,7 @@ fn a_size_beyond_the_table_returns_every_row_with_weight_one() {
 /// 4 of 20 columns live on 8 rows: every sample must hold all of them, or those columns cannot be fitted.
 #[test]
 fn rare_columns_survive_in_every_seed() {
-    let (n, d) = (200_000, 20);
+    let (n, d) = (60_000, 20);
     let values = rare_columns(n, d, 4, 8, 10);
     for p in [1.0, 1.5, 2.0] {
         for seed in 0..20 {
@@ -226,4 +226,96 @@ fn bad_parameters_are_named() {
         sample::run(&DenseRows::new(&[0.0; 6], 2).expect("a table"), &Config::rows(2.0, 2), 0, SILENT),
         Err(Error::AllZero)
     ));
+}
+
+/// `Σ weight |a x|^p / ‖Ax‖_p^p − 1`, computed the plain way.
+fn distortion(values: &[f64], d: usize, s: &Sample, x: &[f64], p: f64) -> f64 {
+    let power = |row: &[f64]| row.iter().zip(x).map(|(a, b)| a * b).sum::<f64>().abs().powf(p);
+    let all: f64 = values.chunks_exact(d).map(power).sum();
+    let sampled: f64 = s.weights.iter().enumerate().map(|(i, w)| w * power(s.rows.row(i))).sum();
+    sampled / all - 1.0
+}
+
+#[test]
+fn exact_and_lifted_certificates_hold_in_every_direction() {
+    let (n, d) = (20_000, 5);
+    let values = heavy(n, d, 20);
+    let table = DenseRows::new(&values, d).expect("a table");
+    for (p, kind) in [(2.0, CertificateKind::Exact), (4.0, CertificateKind::Bound)] {
+        for draw in [Draw::Poisson, Draw::Priority] {
+            let s = sample::run(&table, &Config { draw, ..Config::rows(p, 1500) }, 3, SILENT).expect("a sample");
+            let c = s.certificate.as_ref().expect("a certificate");
+            assert_eq!(c.kind, kind);
+            assert!(c.lower <= 0.0 && c.upper >= 0.0 && c.upper < 1.0, "{c:?}");
+            let mut rng = common::rng(21);
+            for _ in 0..200 {
+                let x: Vec<f64> = (0..d).map(|_| rng.normal()).collect();
+                let e = distortion(&values, d, &s, &x, p);
+                assert!(c.lower - 1e-9 <= e && e <= c.upper + 1e-9, "p={p}: {e} outside {c:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_searched_certificate_is_worse_than_random_directions_and_says_so() {
+    let (n, d) = (80_000, 6);
+    let values = heavy(n, d, 22);
+    for p in [1.0, 1.5, 3.0] {
+        let table = DenseRows::new(&values, d).expect("a table");
+        let s = sample::run(&table, &Config::rows(p, 800), 4, SILENT).expect("a sample");
+        let c = s.certificate.as_ref().expect("a certificate");
+        assert_eq!(c.kind, CertificateKind::Searched);
+        assert_eq!(c.reference, "all 80000 rows");
+        let mut rng = common::rng(23);
+        let (mut low, mut high) = (0.0f64, 0.0f64);
+        for _ in 0..40 {
+            let x: Vec<f64> = (0..d).map(|_| rng.normal()).collect();
+            let e = distortion(&values, d, &s, &x, p);
+            low = low.min(e);
+            high = high.max(e);
+        }
+        assert!(c.lower < low && c.upper > high, "p={p}: {c:?} against {low}..{high}");
+        assert!(c.lower > -1.0 && c.upper < 2.0, "p={p}: {c:?}");
+    }
+}
+
+#[test]
+fn sensitivity_rules_score_through_the_lift_or_by_solving() {
+    let (n, d) = (3000, 3);
+    let values = heavy(n, d, 24);
+    for (p, rule) in [
+        (4.0, Rule::Sensitivity),
+        (4.0, Rule::SensitivityLeverage),
+        (1.5, Rule::SensitivityLeverage),
+        (3.0, Rule::Sensitivity),
+        (1.0, Rule::Sensitivity),
+        (4.0, Rule::Paper),
+    ] {
+        let s = draw(&values, d, &config(p, 300, rule, Draw::Poisson), 1);
+        assert_eq!(s.summary.rule, rule);
+        assert!((s.row_ids.len() as f64 - 300.0).abs() < 90.0, "{rule} p={p}: {} rows", s.row_ids.len());
+        // Σσ lies between the extremes of the theory: d^(p/2) and d, in either order; the bounds may exceed it a little.
+        let d = d as f64;
+        let augmented = if rule == Rule::SensitivityLeverage { d } else { 0.0 };
+        let (low, high) = (d.powf(p / 2.0).min(d), d.powf(p / 2.0).max(d));
+        let total = s.summary.score_sum - augmented;
+        assert!(total > 0.95 * low && total < 1.4 * high, "{rule} p={p}: {total}");
+    }
+}
+
+#[test]
+fn structure_is_found_for_even_p() {
+    // One-hot rows: the lift has rank d, sensitivities add up to d, and sampling by them beats Lewis weights.
+    let (n, d) = (4000, 10);
+    let mut rng = common::rng(25);
+    let mut values = vec![0.0; n * d];
+    for row in values.chunks_exact_mut(d) {
+        row[rng.below(d as u64) as usize] = rng.normal();
+    }
+    let s = draw(&values, d, &config(4.0, 200, Rule::Auto, Draw::Poisson), 0);
+    assert!((s.summary.total_sensitivity.expect("p > 2") - d as f64).abs() < 1e-9);
+    assert_ne!(s.summary.rule, Rule::Lewis);
+    let gaussian = draw(&gaussian(n, d, 26), d, &config(4.0, 200, Rule::Auto, Draw::Poisson), 0);
+    assert_eq!(gaussian.summary.rule, Rule::Lewis);
 }

@@ -4,7 +4,9 @@
 //! measure how well the rows stand for the table.
 
 mod certificate;
+mod certify;
 mod config;
+mod draws;
 mod lewis;
 mod lift;
 mod outcome;
@@ -27,13 +29,15 @@ pub use sensitivity::{
     Bounds, DEFAULT_TOLERANCE, DEFAULT_TOTAL_DRAWS, SensitivitySolver, TotalSensitivity, sensitivities,
 };
 
-use crate::draw::Stream;
-use crate::error::{Error, Result};
+use subspan_linalg::Mat;
+
+use crate::error::Result;
 use crate::observe::Observer;
-use crate::rows::{RowBlock, RowIds, RowSource};
-use scores::{Score, Scorer, Whitened, whitened};
-use select::{DrawPlan, Drawn, Kept, draw_rows};
-use stages::Stage;
+use crate::rows::RowSource;
+use draws::{Draws, Table};
+use scores::whitened;
+use select::{Drawn, Kept};
+use stages::{Facts, Stage, predicted_rows};
 
 /// Rows per unit distortion, times `ε²/d`: the upper end measured for p = 1 on Gaussian rows.
 const ROWS_PER_EPSILON: f64 = 1.7;
@@ -57,176 +61,105 @@ const ROWS_PER_EPSILON: f64 = 1.7;
 /// ```
 pub fn run(source: &dyn RowSource, config: &Config, seed: u64, observer: &dyn Observer) -> Result<Sample> {
     config.check()?;
-    let table = whitened(source, observer)?;
+    let whitened = whitened(source, observer)?;
+    let table = Table { source, whitened: &whitened, whole: true };
+    let mut draws = Draws::new(config, seed, observer);
+    draws.passes = whitened.passes;
+    let rank = whitened.whitener.rank;
     let rows = match config.size {
         Size::Rows(m) => m,
-        Size::Epsilon(e) => (ROWS_PER_EPSILON * table.whitener.rank as f64 / (e * e)).ceil() as u64,
+        Size::Epsilon(e) => (ROWS_PER_EPSILON * rank as f64 / (e * e)).ceil() as u64,
     };
-    let stages = stages::plan(config, table.n_rows, source.n_cols(), source.dense().is_some(), rows);
-    let mut draws = Draws { config, seed, passes: table.passes, lewis_delta: None };
-    let (first, rest) = stages.split_first().ok_or(Error::Empty { what: "stages" })?;
-    let mut drawn = draws.draw(source, &table, *first, 0, observer)?;
-    let (rows_in, zero_rows, passes) = (drawn.rows_in, drawn.zero_rows, draws.passes);
-    for (k, stage) in rest.iter().enumerate() {
-        drawn = draws.draw_again(&drawn.kept, *stage, k + 1, observer)?;
+    let total_sensitivity = if config.p > 2.0 && config.rule == Rule::Auto {
+        Some(match draws.lift(table)? {
+            Some((_, lifted)) => lifted.whitener.rank as f64,
+            None => draws.total_sensitivity(table)?.total,
+        })
+    } else {
+        None
+    };
+    let facts = Facts {
+        n_rows: whitened.n_rows,
+        n_cols: source.n_cols(),
+        rank,
+        in_memory: source.dense().is_some(),
+        rows,
+        total_sensitivity,
+    };
+    let stages = stages::plan(config, &facts);
+    let mut drawn = draws.draw(table, stages[0], "rows")?;
+    let (rows_in, zero_rows) = (drawn.rows_in, drawn.zero_rows);
+    let mut first = None;
+    if let Some(stage) = stages.get(1) {
+        let again = draws.draw_again(&drawn.kept, *stage)?;
+        first = Some(std::mem::replace(&mut drawn, again).kept);
     }
-    let kept = drawn.kept;
-    let weights: Vec<f64> = kept.probabilities.iter().map(|q| q.recip()).collect();
-    let rows_out = kept.len() as u64;
-    let (sum, squares) = weights.iter().fold((0.0, 0.0), |(s, q), w| (s + w, q + w * w));
-    let summary = Summary {
-        rule: stages.last().map_or(config.rule, |s| s.rule),
-        p: config.p,
-        draw: config.draw,
-        score_sum: drawn.score_sum,
-        rows_in,
-        rows_out,
-        rows_requested: rows,
-        rows_expected: drawn.rows_expected,
-        certain_rows: kept.probabilities.iter().filter(|q| **q == 1.0).count() as u64,
-        zero_rows,
-        effective_rows: if squares > 0.0 { sum * sum / squares } else { 0.0 },
-        rank: table.whitener.rank,
-        condition: table.whitener.condition,
-        passes,
-        scale: drawn.scale,
-        stages: stages.iter().map(|s| s.rule.to_string()).collect(),
-        lewis_delta: draws.lewis_delta,
-        predicted_rows: Vec::new(),
-        below_theory: drawn.scale < 1.0,
-        warnings: Vec::new(),
-    };
+    let certificate =
+        if config.certify { Some(certify::certify(&mut draws, table, &drawn.kept, first)?) } else { None };
+    let mut summary = summarize(config, &stages, &drawn, rows);
+    summary.rows_in = rows_in;
+    summary.zero_rows = zero_rows;
+    summary.rank = rank;
+    summary.condition = whitened.whitener.condition;
+    summary.passes = draws.passes;
+    summary.lewis_delta = draws.lewis_delta;
+    summary.total_sensitivity = total_sensitivity;
+    summary.predicted_rows = total_sensitivity.map_or_else(Vec::new, |s| predicted_rows(rank, s, config.p));
+    let Kept { n_cols, ids, probabilities, values, records, .. } = drawn.kept;
     Ok(Sample {
-        rows: kept.matrix(),
-        row_ids: kept.ids,
-        probabilities: kept.probabilities,
-        weights,
-        records: kept.records,
+        rows: Mat::from_vec(ids.len(), n_cols, values),
+        weights: probabilities.iter().map(|q| q.recip()).collect(),
+        row_ids: ids,
+        probabilities,
+        records,
         summary,
-        certificate: None,
+        certificate,
     })
 }
 
-/// What the draws of one run have in common, and what they report.
-struct Draws<'a> {
-    config: &'a Config,
-    seed: u64,
-    passes: usize,
-    lewis_delta: Option<f64>,
-}
-
-impl Draws<'_> {
-    /// One draw over a source that was whitened already. Stage `k` has random numbers of its own.
-    fn draw(
-        &mut self,
-        source: &dyn RowSource,
-        table: &Whitened,
-        stage: Stage,
-        k: usize,
-        observer: &dyn Observer,
-    ) -> Result<Drawn> {
-        let p = self.config.p;
-        let score = match stage.rule {
-            Rule::Leverage => Score::Leverage { power: 1.0 },
-            Rule::RootLeverage => Score::Leverage { power: 0.5 * p },
-            Rule::Lewis if p == 2.0 => Score::Leverage { power: 1.0 },
-            Rule::Lewis => {
-                let (chain, delta) =
-                    lewis::lewis_chain(source, &table.whitener, table.n_rows, p, lewis::SAMPLING_TOLERANCE, observer)?;
-                self.passes += chain.passes();
-                self.lewis_delta = Some(delta);
-                Score::Lewis(chain)
-            }
-            _ => Score::Uniform,
-        };
-        let rank = table.whitener.rank as f64;
-        let n = table.n_rows as f64;
-        // Rank guard: at least 4 ln(2d) times the leverage keeps every direction of the table in a small sample.
-        let guarded = p < 2.0 && stage.rule != Rule::Uniform;
-        let scorer = Scorer {
-            score,
-            augment: self.config.augment,
-            floor: if self.config.loss_floor { n.recip() } else { 0.0 },
-            leverage: table.whitener.clone(),
-        };
-        let plan = DrawPlan {
-            // Only the last stage is what the user sees; Poisson is the draw that stages compose with.
-            draw: if stage.last { self.config.draw } else { Draw::Poisson },
-            target: stage.target,
-            floor: 0.0,
-            guard: if guarded { 4.0 * (2.0 * rank).ln() } else { 0.0 },
-            score_bound: match stage.rule {
-                Rule::Uniform => n,
-                Rule::RootLeverage => n.powf(1.0 - 0.5 * p) * rank.powf(0.5 * p),
-                _ => rank,
-            },
-            stream: Stream::new(self.seed, if k == 0 { "rows" } else { "rows of the second stage" }),
-        };
-        let drawn = draw_rows(source, &scorer, &plan, observer)?;
-        self.passes += drawn.passes;
-        Ok(drawn)
+/// The part of the summary that the last draw decides.
+fn summarize(config: &Config, stages: &[Stage], drawn: &Drawn, rows: u64) -> Summary {
+    let probabilities = &drawn.kept.probabilities;
+    let (sum, squares) = probabilities.iter().fold((0.0, 0.0), |(s, t), q| (s + 1.0 / q, t + 1.0 / (q * q)));
+    let certain_rows = probabilities.iter().filter(|q| **q == 1.0).count() as u64;
+    let rule = stages.last().map_or(config.rule, |s| s.rule);
+    let mut warnings = Vec::new();
+    if drawn.kept.len() == 0 {
+        warnings.push("the draw kept no row: ask for more rows".to_string());
     }
-
-    /// A draw from the rows of an earlier one; probabilities multiply.
-    fn draw_again(&mut self, first: &Kept, stage: Stage, k: usize, observer: &dyn Observer) -> Result<Drawn> {
-        let rows = WeightedRows::new(first, self.config.p);
-        let table = whitened(&rows, observer)?;
-        let mut drawn = self.draw(&rows, &table, stage, k, observer)?;
-        let kept = &mut drawn.kept;
-        kept.values.clear();
-        for (id, q) in kept.ids.iter().zip(&mut kept.probabilities) {
-            // Both lists of ids increase, and the second is part of the first.
-            let i = first.ids.partition_point(|other| other < id);
-            *q *= first.probabilities[i];
-            kept.values.extend_from_slice(&first.values[i * first.n_cols..(i + 1) * first.n_cols]);
-            if let Some(record) = first.records.get(i) {
-                kept.records.push(record.clone());
-            }
-        }
-        Ok(drawn)
+    if drawn.rows_expected > 1.05 * rows as f64 {
+        warnings.push(format!(
+            "{:.0} rows are expected instead of {rows}: fewer would risk losing a direction of the table",
+            drawn.rows_expected
+        ));
     }
-}
-
-/// Drawn rows as a source: each scaled by `q^(−1/p)`, so that it stands for the rows it was drawn for.
-struct WeightedRows<'a> {
-    n_cols: usize,
-    values: Vec<f64>,
-    ids: &'a [u64],
-}
-
-impl<'a> WeightedRows<'a> {
-    const CHUNK_ROWS: usize = crate::rows::MEMORY_CHUNK_ROWS;
-
-    fn new(kept: &'a Kept, p: f64) -> Self {
-        let mut values = kept.values.clone();
-        for (row, q) in values.chunks_exact_mut(kept.n_cols).zip(&kept.probabilities) {
-            let scale = q.powf(-p.recip());
-            row.iter_mut().for_each(|v| *v *= scale);
-        }
-        Self { n_cols: kept.n_cols, values, ids: &kept.ids }
+    if config.draw == Draw::Systematic {
+        warnings.push("systematic draws are unsafe on tables whose order is periodic".to_string());
     }
-}
-
-impl RowSource for WeightedRows<'_> {
-    fn n_cols(&self) -> usize {
-        self.n_cols
+    if rule == Rule::Uniform {
+        warnings.push("uniform sampling has no guarantee: a few heavy rows can decide a fit and be missed".to_string());
     }
-
-    fn n_rows(&self) -> Option<u64> {
-        Some(self.ids.len() as u64)
-    }
-
-    fn n_chunks(&self) -> usize {
-        self.ids.len().div_ceil(Self::CHUNK_ROWS)
-    }
-
-    fn scan(&self, chunk: usize, visit: &mut dyn FnMut(&RowBlock<'_>) -> Result<()>) -> Result<()> {
-        let rows = chunk * Self::CHUNK_ROWS..self.ids.len().min((chunk + 1) * Self::CHUNK_ROWS);
-        visit(&RowBlock {
-            n_cols: self.n_cols,
-            values: &self.values[rows.start * self.n_cols..rows.end * self.n_cols],
-            ids: RowIds::List(&self.ids[rows]),
-            records: None,
-        })
+    Summary {
+        rule,
+        p: config.p,
+        draw: config.draw,
+        score_sum: drawn.score_sum,
+        rows_in: drawn.rows_in,
+        rows_out: drawn.kept.len() as u64,
+        rows_requested: rows,
+        rows_expected: drawn.rows_expected,
+        certain_rows,
+        zero_rows: drawn.zero_rows,
+        effective_rows: if squares > 0.0 { sum * sum / squares } else { 0.0 },
+        rank: 0,
+        condition: 0.0,
+        passes: 0,
+        scale: drawn.scale,
+        stages: stages.iter().map(|s| s.rule.to_string()).collect(),
+        lewis_delta: None,
+        total_sensitivity: None,
+        predicted_rows: Vec::new(),
+        below_theory: rule != Rule::Uniform && drawn.scale < 1.0,
+        warnings,
     }
 }

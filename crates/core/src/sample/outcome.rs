@@ -61,6 +61,8 @@ pub struct Summary {
     pub stages: Vec<String>,
     /// Log-error of the Lewis weights at stopping, if they were used.
     pub lewis_delta: Option<f64>,
+    /// Total sensitivity, or the lift's bound of it, if the rule depended on it (`p > 2`).
+    pub total_sensitivity: Option<f64>,
     /// Predicted rows (up to log factors) for unit distortion of each rule that was considered, for `p > 2`.
     pub predicted_rows: Vec<(Rule, f64)>,
     /// Whether the size is below the scale at which the rule's theorem starts.

@@ -4,6 +4,8 @@ use subspan_linalg::apply::row_norms_sq;
 use subspan_linalg::{Mat, Whitener, gram, whiten};
 
 use super::lewis::{LewisChain, SCORE_TOLERANCE, lewis_chain};
+use super::lift::{Lift, LiftedRows};
+use super::sensitivity::SensitivitySolver;
 use crate::error::{Error, Result};
 use crate::observe::{Observer, phase};
 use crate::rows::{self, RowSource};
@@ -13,8 +15,6 @@ use crate::rows::{self, RowSource};
 pub(crate) struct Whitened {
     /// `‖a F‖²` is the leverage of a row.
     pub(crate) whitener: Whitener,
-    /// `AᵀA`, both triangles.
-    pub(crate) gram: Mat,
     pub(crate) n_rows: u64,
     /// Passes over the source it took.
     pub(crate) passes: usize,
@@ -31,7 +31,7 @@ pub(crate) fn whitened(source: &dyn RowSource, observer: &dyn Observer) -> Resul
     if whitener.rank == 0 {
         return Err(Error::AllZero);
     }
-    Ok(Whitened { whitener, gram, n_rows, passes: 1 })
+    Ok(Whitened { whitener, n_rows, passes: 1 })
 }
 
 /// `AᵀA` (both triangles) and the number of rows.
@@ -75,6 +75,10 @@ pub(crate) enum Score {
     Leverage { power: f64 },
     /// Lewis weights.
     Lewis(LewisChain),
+    /// Leverage of the lifted row: at least the sensitivity, for even `p`.
+    Lifted { lift: Lift, whitener: Whitener },
+    /// Certified upper bounds of the sensitivity against a coreset.
+    Sensitivity(Box<SensitivitySolver>),
 }
 
 impl Scorer {
@@ -91,6 +95,17 @@ impl Scorer {
             Score::Lewis(chain) => {
                 chain.log_weights(values, scores);
                 scores.iter_mut().for_each(|s| *s = s.exp());
+            }
+            Score::Lifted { lift, whitener } => {
+                let mut lifted = vec![0.0; scores.len() * lift.dim()];
+                lift.lift_rows(values, &mut lifted);
+                row_norms_sq(&lifted, &whitener.factor, whitener.upper, scores);
+            }
+            Score::Sensitivity(solver) => {
+                let d = self.leverage.factor.n_rows();
+                for (score, row) in scores.iter_mut().zip(values.chunks_exact(d)) {
+                    *score = solver.bounds(row)?.upper;
+                }
             }
         }
         if self.augment {
@@ -162,4 +177,9 @@ pub(crate) fn all_scores(source: &dyn RowSource, scorer: &Scorer, observer: &dyn
 /// `p` must be a finite number of at least one.
 pub(crate) fn check_p(p: f64) -> Result<()> {
     if p >= 1.0 && p.is_finite() { Ok(()) } else { Err(Error::parameter("p", p, "a finite number of at least 1")) }
+}
+
+/// The whitened table of lifted rows (one pass).
+pub(crate) fn whitened_lift(source: &dyn RowSource, lift: &Lift, observer: &dyn Observer) -> Result<Whitened> {
+    whitened(&LiftedRows::new(source, lift)?, observer)
 }

@@ -7,8 +7,6 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use subspan_linalg::Mat;
-
 use super::Draw;
 use super::scale::{Inclusion, ScoreHistogram};
 use super::scores::Scorer;
@@ -93,11 +91,6 @@ impl Kept {
             self.records.extend(records.encode(&rows)?);
         }
         Ok(())
-    }
-
-    /// The rows as a matrix.
-    pub(crate) fn matrix(&self) -> Mat {
-        Mat::from_vec(self.len(), self.n_cols, self.values.clone())
     }
 }
 
