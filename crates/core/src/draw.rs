@@ -4,6 +4,8 @@
 //! is the 64-bit seed mixed with the stream's name; the counter is the 64-bit index (low words) and a draw number (high words).
 //! The same row of the same table therefore draws the same number in any block, on any thread, on any machine.
 
+use subspan_linalg::philox::{fill_uniform, philox4x32_10, to_unit};
+
 /// A named stream of keyed random numbers.
 ///
 /// ```
@@ -34,7 +36,12 @@ impl Stream {
     /// A number in the open interval (0, 1), a multiple of 2⁻⁵⁴: (53 random bits + ½) · 2⁻⁵³.
     pub fn uniform(&self, index: u64) -> f64 {
         let b = self.bits(index, 0);
-        to_unit(b[0], b[1])
+        to_unit(b[0].into(), b[1].into())
+    }
+
+    /// [`Stream::uniform`] of the consecutive indices from `first` on.
+    pub fn uniforms(&self, first: u64, out: &mut [f64]) {
+        fill_uniform(self.key, first, out);
     }
 
     /// A sequential generator at `index`, for work that needs many numbers.
@@ -62,7 +69,7 @@ impl Rng {
     /// The next number in (0, 1).
     pub fn uniform(&mut self) -> f64 {
         let b = self.next_bits();
-        to_unit(b[0], b[1])
+        to_unit(b[0].into(), b[1].into())
     }
 
     /// The next standard normal number (Box-Muller).
@@ -71,8 +78,8 @@ impl Rng {
             return z;
         }
         let b = self.next_bits();
-        let radius = (-2.0 * to_unit(b[0], b[1]).ln()).sqrt();
-        let (sin, cos) = (std::f64::consts::TAU * to_unit(b[2], b[3])).sin_cos();
+        let radius = (-2.0 * to_unit(b[0].into(), b[1].into()).ln()).sqrt();
+        let (sin, cos) = (std::f64::consts::TAU * to_unit(b[2].into(), b[3].into())).sin_cos();
         self.spare = Some(radius * sin);
         radius * cos
     }
@@ -97,23 +104,6 @@ impl Rng {
     }
 }
 
-fn to_unit(low: u32, high: u32) -> f64 {
-    let bits = (u64::from(low) | u64::from(high) << 32) >> 11;
-    (bits as f64 + 0.5) * (0.5f64).powi(53)
-}
-
-fn philox4x32_10(mut c: [u32; 4], mut k: [u32; 2]) -> [u32; 4] {
-    for round in 0..10 {
-        if round > 0 {
-            k = [k[0].wrapping_add(0x9E37_79B9), k[1].wrapping_add(0xBB67_AE85)];
-        }
-        let p0 = u64::from(c[0]) * 0xD251_1F53;
-        let p1 = u64::from(c[2]) * 0xCD9E_8D57;
-        c = [(p1 >> 32) as u32 ^ c[1] ^ k[0], p1 as u32, (p0 >> 32) as u32 ^ c[3] ^ k[1], p0 as u32];
-    }
-    c
-}
-
 /// The finalizer of SplitMix64: every bit of the key depends on every bit of the seed and the name.
 fn mix(mut z: u64) -> u64 {
     z = z.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -130,17 +120,6 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Known answers of the Random123 distribution for philox4x32-10.
-    #[test]
-    fn philox_gives_the_published_vectors() {
-        assert_eq!(philox4x32_10([0; 4], [0; 2]), [0x6627_E8D5, 0xE169_C58D, 0xBC57_AC4C, 0x9B00_DBD8]);
-        assert_eq!(philox4x32_10([u32::MAX; 4], [u32::MAX; 2]), [0x408F_276D, 0x41C8_3B0E, 0xA20B_C7C6, 0x6D54_51FD]);
-        assert_eq!(
-            philox4x32_10([0x243F_6A88, 0x85A3_08D3, 0x1319_8A2E, 0x0370_7344], [0xA409_3822, 0x299F_31D0]),
-            [0xD16C_FE09, 0x94FD_CCEB, 0x5001_E420, 0x2412_6EA1]
-        );
-    }
 
     #[test]
     fn uniforms_pass_a_chi_square_test() {

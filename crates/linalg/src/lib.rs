@@ -20,6 +20,7 @@ pub mod gram;
 mod mat;
 mod matvec;
 mod par;
+pub mod philox;
 mod simd;
 mod whiten;
 

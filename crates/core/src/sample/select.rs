@@ -13,7 +13,7 @@ use super::scores::Scorer;
 use crate::draw::Stream;
 use crate::error::Result;
 use crate::observe::{Observer, phase};
-use crate::rows::{self, RowBlock, RowSource};
+use crate::rows::{self, RowBlock, RowIds, RowSource};
 
 /// Rows scored at a time; bounds the scratch.
 const TILE_ROWS: usize = 1024;
@@ -242,8 +242,9 @@ fn poisson(source: &dyn RowSource, scorer: &Scorer, plan: &DrawPlan, observer: &
 }
 
 fn fill_uniforms(stream: &Stream, block: &RowBlock<'_>, first: usize, uniforms: &mut [f64]) {
-    for (i, u) in uniforms.iter_mut().enumerate() {
-        *u = stream.uniform(block.id(first + i));
+    match block.ids {
+        RowIds::From(start) => stream.uniforms(start + first as u64, uniforms),
+        RowIds::List(ids) => uniforms.iter_mut().zip(&ids[first..]).for_each(|(u, id)| *u = stream.uniform(*id)),
     }
 }
 
