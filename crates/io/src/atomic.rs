@@ -1,0 +1,160 @@
+//! Outputs that are there whole or not at all: written beside the target, then renamed.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{IoError, Result};
+
+/// Hidden files being written right now, for [`remove_partial_files`].
+static PARTIAL: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn partial() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    PARTIAL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes every file that is still being written: for the handler of an interrupt, which must not wait for destructors.
+pub fn remove_partial_files() {
+    for path in std::mem::take(&mut *partial()) {
+        // Nothing more can be done for a file that will not go.
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// A file that appears under its name only when it is complete.
+///
+/// [`AtomicFile::create`] opens a hidden file beside the target at once, so that an unwritable place is known before the long
+/// work; [`AtomicFile::commit`] makes it durable and renames it. Dropped without a commit, it leaves nothing behind.
+#[derive(Debug)]
+pub struct AtomicFile {
+    target: PathBuf,
+    /// Taken by `commit`.
+    file: Option<NamedTempFile>,
+}
+
+impl AtomicFile {
+    /// Prepares to write `path`. An existing file there stays as it is until the commit.
+    ///
+    /// # Errors
+    /// [`IoError::Write`] if the path is a directory, or its directory is absent or not writable.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let target = path.as_ref().to_path_buf();
+        let shown = target.display().to_string();
+        let fail = IoError::write(&shown);
+        if target.is_dir() {
+            return Err(fail(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory")));
+        }
+        let Some(name) = target.file_name() else {
+            return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "it names no file")));
+        };
+        let directory = match target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let mut prefix = std::ffi::OsString::from(".");
+        prefix.push(name);
+        prefix.push(".");
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).suffix(".partial");
+        #[cfg(unix)]
+        {
+            // The usual mode of a new file (the process's mask still applies), not the private one of a temporary file.
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        // The registry is held across creation, so that no interrupt falls between the two.
+        let mut registry = partial();
+        let file = builder.tempfile_in(directory).map_err(|e| fail(e.error_without_path()))?;
+        registry.insert(file.path().to_path_buf());
+        drop(registry);
+        Ok(Self { target, file: Some(file) })
+    }
+
+    /// Where the file will be.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Makes the file durable and gives it its name.
+    ///
+    /// # Errors
+    /// [`IoError::Write`]; nothing is left behind then.
+    pub fn commit(mut self) -> Result<()> {
+        let path = self.target.display().to_string();
+        let Some(file) = self.file.take() else { return Ok(()) };
+        let hidden = file.path().to_path_buf();
+        let outcome = file.as_file().sync_all().map_err(IoError::write(&path)).and_then(|()| {
+            // A failed rename hands the file back in the error, which removes it.
+            file.persist(&self.target).map_err(|e| IoError::write(&path)(e.error))
+        });
+        partial().remove(&hidden);
+        outcome.map(drop)
+    }
+
+    fn open(&mut self) -> io::Result<&mut File> {
+        match &mut self.file {
+            Some(file) => Ok(file.as_file_mut()),
+            None => Err(io::Error::other("the file is closed")),
+        }
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.open()?.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.open()?.flush()
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            let hidden = file.path().to_path_buf();
+            drop(file);
+            partial().remove(&hidden);
+        }
+    }
+}
+
+/// Temporary files' errors name the hidden file; users know the target.
+trait WithoutPath {
+    fn error_without_path(self) -> io::Error;
+}
+
+impl WithoutPath for io::Error {
+    fn error_without_path(self) -> io::Error {
+        match self.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            // `tempfile` wraps the system's error with the path; the kind says what happened.
+            None => self.kind().into(),
+        }
+    }
+}
+
+/// Writes a whole file at once.
+///
+/// # Errors
+/// [`IoError::Write`].
+pub fn write_bytes_atomically(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    let mut file = AtomicFile::create(&path)?;
+    file.write_all(bytes).map_err(IoError::write(&path.as_ref().display().to_string()))?;
+    file.commit()
+}
+
+/// Writes `value` as indented JSON.
+///
+/// # Errors
+/// [`IoError::Write`].
+pub fn write_json(path: impl AsRef<Path>, value: &impl serde::Serialize) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value)
+        .map_err(|e| IoError::write(&path.as_ref().display().to_string())(io::Error::other(e)))?;
+    text.push(b'\n');
+    write_bytes_atomically(path, &text)
+}
