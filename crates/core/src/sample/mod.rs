@@ -9,6 +9,7 @@ mod config;
 mod draws;
 mod lewis;
 mod lift;
+mod merge_reduce;
 mod outcome;
 mod power;
 mod scale;
@@ -23,6 +24,7 @@ pub use certificate::{
 };
 pub use config::{Config, Draw, Rule, Size};
 pub use lift::{Lift, LiftedRows, MAX_LIFTED_COLUMNS, lifted_dim};
+pub use merge_reduce::{MergeReduce, run_one_pass};
 pub use outcome::{Certificate, CertificateKind, Sample, Summary};
 pub use scores::{leverage_scores, lewis_weights};
 pub use sensitivity::{
@@ -105,8 +107,12 @@ pub fn run(source: &dyn RowSource, config: &Config, seed: u64, observer: &dyn Ob
     summary.lewis_delta = draws.lewis_delta;
     summary.total_sensitivity = total_sensitivity;
     summary.predicted_rows = total_sensitivity.map_or_else(Vec::new, |s| predicted_rows(rank, s, config.p));
-    let Kept { n_cols, ids, probabilities, values, records, .. } = drawn.kept;
-    Ok(Sample {
+    Ok(into_sample(drawn.kept, summary, certificate))
+}
+
+fn into_sample(kept: Kept, summary: Summary, certificate: Option<Certificate>) -> Sample {
+    let Kept { n_cols, ids, probabilities, values, records, .. } = kept;
+    Sample {
         rows: Mat::from_vec(ids.len(), n_cols, values),
         weights: probabilities.iter().map(|q| q.recip()).collect(),
         row_ids: ids,
@@ -114,7 +120,7 @@ pub fn run(source: &dyn RowSource, config: &Config, seed: u64, observer: &dyn Ob
         records,
         summary,
         certificate,
-    })
+    }
 }
 
 /// The part of the summary that the last draw decides.
@@ -160,6 +166,7 @@ fn summarize(config: &Config, stages: &[Stage], drawn: &Drawn, rows: u64) -> Sum
         total_sensitivity: None,
         predicted_rows: Vec::new(),
         below_theory: rule != Rule::Uniform && drawn.scale < 1.0,
+        order_dependent: false,
         warnings,
     }
 }

@@ -67,6 +67,8 @@ pub struct Summary {
     pub predicted_rows: Vec<(Rule, f64)>,
     /// Whether the size is below the scale at which the rule's theorem starts.
     pub below_theory: bool,
+    /// Whether the sample depends on the order of the rows (it was drawn in one pass).
+    pub order_dependent: bool,
     /// What the user should know.
     pub warnings: Vec<String>,
 }

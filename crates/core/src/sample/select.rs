@@ -43,11 +43,13 @@ impl Kept {
         self.ids.len()
     }
 
-    fn append(&mut self, mut other: Self) {
+    /// Appends the rows of another list.
+    pub(crate) fn append(&mut self, mut other: Self) {
         self.ids.append(&mut other.ids);
         self.scores.append(&mut other.scores);
         self.leverages.append(&mut other.leverages);
         self.uniforms.append(&mut other.uniforms);
+        self.probabilities.append(&mut other.probabilities);
         self.values.append(&mut other.values);
         self.records.append(&mut other.records);
     }
