@@ -40,7 +40,7 @@ pub fn row_norms_sq(rows: &[f64], factor: &Mat, upper: bool, out: &mut [f64]) {
     let (d, r) = (factor.n_rows(), factor.n_cols());
     assert_eq!(rows.len(), out.len() * d, "one result per row");
     assert!(!upper || d == r, "an upper triangular factor is square");
-    dispatch(Apply { rows, factor, upper, out: Out::Norms(out) });
+    apply_once(rows, factor, upper, Out::Norms(out));
 }
 
 /// `out = A F`, row-major `n x r`: the rows mapped by the factor. The zeros of an upper triangular factor are skipped.
@@ -60,7 +60,7 @@ pub fn map_rows(rows: &[f64], factor: &Mat, out: &mut [f64]) {
     let (d, r) = (factor.n_rows(), factor.n_cols());
     assert_eq!(rows.len() * r, out.len() * d, "one mapped row per row");
     let upper = d == r && (1..d).all(|i| factor.row(i)[..i].iter().all(|v| *v == 0.0));
-    dispatch(Apply { rows, factor, upper, out: Out::Rows(out) });
+    apply_once(rows, factor, upper, Out::Rows(out));
 }
 
 /// Panels of a micro-kernel tile: with 8 rows it fills the registers (24 of 32 with AVX-512; with AVX2 4 rows, 12 of 16).
@@ -74,7 +74,60 @@ const BLOCK_LEN: usize = 16 * 1024;
 
 thread_local! {
     /// The rearranged factor, kept per thread.
-    static PANELS: RefCell<Scratch> = RefCell::default();
+    static PANELS: RefCell<Panels> = RefCell::default();
+}
+
+/// A factor prepared for many blocks of rows: like [`row_norms_sq`] and [`map_rows`], with the same bits, but the factor is
+/// rearranged only once. Threads can share it.
+///
+/// ```
+/// use subspan_linalg::{Mat, apply::RowFactor};
+/// let factor = RowFactor::new(&Mat::from_rows(&[[1.0, 1.0], [0.0, 2.0]]), true);
+/// let mut out = [0.0];
+/// factor.norms_sq(&[1.0, 2.0], &mut out);
+/// assert_eq!(out, [26.0]);
+/// ```
+pub struct RowFactor {
+    panels: Panels,
+}
+
+impl RowFactor {
+    /// Prepares `factor`; `upper` says that it is upper triangular (square), and what is below the diagonal is not read.
+    ///
+    /// # Panics
+    /// If `upper` and not square.
+    pub fn new(factor: &Mat, upper: bool) -> Self {
+        assert!(!upper || factor.n_rows() == factor.n_cols(), "an upper triangular factor is square");
+        let mut panels = Panels::default();
+        dispatch(Prepare { factor, upper, panels: &mut panels });
+        Self { panels }
+    }
+
+    /// `out[i] = ‖aᵢ F‖²`.
+    ///
+    /// # Panics
+    /// If the lengths do not fit each other.
+    pub fn norms_sq(&self, rows: &[f64], out: &mut [f64]) {
+        assert_eq!(rows.len(), out.len() * self.panels.d, "one result per row");
+        dispatch(Apply { rows, panels: &self.panels, out: Out::Norms(out) });
+    }
+
+    /// `out = A F`, row-major.
+    ///
+    /// # Panics
+    /// If the lengths do not fit each other.
+    pub fn map_rows(&self, rows: &[f64], out: &mut [f64]) {
+        assert_eq!(rows.len() * self.panels.r, out.len() * self.panels.d, "one mapped row per row");
+        dispatch(Apply { rows, panels: &self.panels, out: Out::Rows(out) });
+    }
+}
+
+/// Rearranges `factor` into this thread's panels and applies it.
+fn apply_once(rows: &[f64], factor: &Mat, upper: bool, out: Out<'_>) {
+    PANELS.with_borrow_mut(|panels| {
+        dispatch(Prepare { factor, upper, panels });
+        dispatch(Apply { rows, panels, out });
+    });
 }
 
 enum Out<'a> {
@@ -82,10 +135,24 @@ enum Out<'a> {
     Rows(&'a mut [f64]),
 }
 
-struct Apply<'a> {
-    rows: &'a [f64],
+struct Prepare<'a> {
     factor: &'a Mat,
     upper: bool,
+    panels: &'a mut Panels,
+}
+
+impl WithSimd for Prepare<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.panels.fill(self.factor, self.upper, S::F64_LANES);
+    }
+}
+
+struct Apply<'a> {
+    rows: &'a [f64],
+    panels: &'a Panels,
     out: Out<'a>,
 }
 
@@ -94,33 +161,32 @@ impl WithSimd for Apply<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (d, r) = (self.factor.n_rows(), self.factor.n_cols());
+        let panels = self.panels;
+        let (d, r) = (panels.d, panels.r);
         if d == 0 || r == 0 {
             match self.out {
                 Out::Norms(out) | Out::Rows(out) => out.fill(0.0),
             }
             return;
         }
-        PANELS.with_borrow_mut(|scratch| {
-            let panels = Panels::new(self.factor, self.upper, S::F64_LANES, scratch);
-            let block_rows = (BLOCK_LEN / d).clamp(full_rows::<S>(), MAX_BLOCK_ROWS);
-            match self.out {
-                Out::Norms(out) => {
-                    for (block, out) in self.rows.chunks(block_rows * d).zip(out.chunks_mut(block_rows)) {
-                        let mut sums = [[0.0; LANES]; MAX_BLOCK_ROWS];
-                        // SAFETY: `block` holds `out.len()` rows and there are sums for as many.
-                        unsafe { apply_block(simd, block, &panels, Target::Sums(sums.as_mut_ptr().cast())) };
-                        out.iter_mut().zip(&sums).for_each(|(o, s)| *o = join_lanes(s));
-                    }
-                }
-                Out::Rows(out) => {
-                    for (block, out) in self.rows.chunks(block_rows * d).zip(out.chunks_mut(block_rows * r)) {
-                        // SAFETY: `out` holds one mapped row per row of `block`.
-                        unsafe { apply_block(simd, block, &panels, Target::Rows(out.as_mut_ptr())) };
-                    }
+        assert_eq!(panels.width, S::F64_LANES, "the panels are as wide as this machine's vectors");
+        let block_rows = (BLOCK_LEN / d).clamp(full_rows::<S>(), MAX_BLOCK_ROWS);
+        match self.out {
+            Out::Norms(out) => {
+                for (block, out) in self.rows.chunks(block_rows * d).zip(out.chunks_mut(block_rows)) {
+                    let mut sums = [[0.0; LANES]; MAX_BLOCK_ROWS];
+                    // SAFETY: `block` holds `out.len()` rows and there are sums for as many.
+                    unsafe { apply_block(simd, block, panels, Target::Sums(sums.as_mut_ptr().cast())) };
+                    out.iter_mut().zip(&sums).for_each(|(o, s)| *o = join_lanes(s));
                 }
             }
-        });
+            Out::Rows(out) => {
+                for (block, out) in self.rows.chunks(block_rows * d).zip(out.chunks_mut(block_rows * r)) {
+                    // SAFETY: `out` holds one mapped row per row of `block`.
+                    unsafe { apply_block(simd, block, panels, Target::Rows(out.as_mut_ptr())) };
+                }
+            }
+        }
     }
 }
 
@@ -131,8 +197,9 @@ const fn full_rows<S: Simd>() -> usize {
 }
 
 /// The factor as panels of `width` columns each: value `(k, l)` of panel `q` at `(q d + k) width + l`.
-struct Panels<'a> {
-    data: &'a [f64],
+#[derive(Default)]
+struct Panels {
+    data: Scratch,
     d: usize,
     r: usize,
     width: usize,
@@ -141,23 +208,31 @@ struct Panels<'a> {
     upper: bool,
 }
 
-impl<'a> Panels<'a> {
+impl Panels {
+    /// Copies the factor; nothing is allocated if an earlier one was as large.
     #[inline(always)]
-    fn new(factor: &Mat, upper: bool, width: usize, scratch: &'a mut Scratch) -> Self {
+    fn fill(&mut self, factor: &Mat, upper: bool, width: usize) {
         let (d, r) = (factor.n_rows(), factor.n_cols());
         let pad = r.next_multiple_of(LANES) - r;
-        let data = scratch.take(d * (r + pad));
-        let panels = Panels { data: &[], d, r, width, pad, upper };
-        for (q, panel) in data.chunks_exact_mut(d * width).enumerate() {
-            for (k, to) in panel.chunks_exact_mut(width).enumerate().take(panels.end(q)) {
-                let row = factor.row(k);
-                for (l, to) in to.iter_mut().enumerate() {
-                    let column = (q * width + l).checked_sub(pad);
-                    *to = column.filter(|j| !upper || k <= *j).map_or(0.0, |j| row[j]);
+        (self.d, self.r, self.width, self.pad, self.upper) = (d, r, width, pad, upper);
+        if d == 0 || r == 0 {
+            return;
+        }
+        for q in 0..self.count() {
+            let end = self.end(q);
+            let panel = &mut self.data.take(d * (r + pad))[q * d * width..][..end * width];
+            let missing = pad.saturating_sub(q * width).min(width);
+            // First column of the panel.
+            let columns = (q * width + missing).saturating_sub(pad);
+            for (k, to) in panel.chunks_exact_mut(width).enumerate() {
+                to[..missing].fill(0.0);
+                let from = &factor.row(k)[columns..][..width - missing];
+                to[missing..].copy_from_slice(from);
+                if upper && k > columns {
+                    to[missing..].iter_mut().take(k - columns).for_each(|t| *t = 0.0);
                 }
             }
         }
-        Panels { data, ..panels }
     }
 
     fn count(&self) -> usize {
@@ -184,7 +259,7 @@ enum Target {
 /// # Safety
 /// The target has room for every row of the block.
 #[inline(always)]
-unsafe fn apply_block<S: Simd>(simd: S, block: &[f64], panels: &Panels<'_>, target: Target) {
+unsafe fn apply_block<S: Simd>(simd: S, block: &[f64], panels: &Panels, target: Target) {
     let n = block.len() / panels.d;
     for first in (0..panels.count()).step_by(TILE_PANELS) {
         let count = TILE_PANELS.min(panels.count() - first);
@@ -201,7 +276,7 @@ unsafe fn apply_block<S: Simd>(simd: S, block: &[f64], panels: &Panels<'_>, targ
 struct Tile<'a, S> {
     simd: S,
     a: &'a [f64],
-    panels: &'a Panels<'a>,
+    panels: &'a Panels,
     /// First panel.
     first: usize,
     /// First row, as the target counts.
@@ -238,7 +313,7 @@ impl<S: Simd, const ROWS: usize, const COUNT: usize> WithSimd for Sized<'_, S, R
         let Tile { simd, a, panels, first, row, target } = self.0;
         let (d, width) = (panels.d, S::F64_LANES);
         let a = a.as_ptr();
-        let f = panels.data.as_ptr().wrapping_add(first * d * width);
+        let f = panels.data.values().as_ptr().wrapping_add(first * d * width);
         let mut acc = [[simd.splat_f64s(0.0); COUNT]; ROWS];
         let mut k = 0;
         // A triangular factor's panels end one after the other. Written out, so that the accumulators stay in registers.
@@ -348,10 +423,12 @@ mod tests {
                     let norms = reference_norms(&rows, &f, upper);
                     for_each_width(|name, width| {
                         let mut out = vec![f64::NAN; n];
-                        width.run(Apply { rows: &rows, factor: &f, upper, out: Out::Norms(&mut out) });
+                        let mut panels = Panels::default();
+                        width.run(Prepare { factor: &f, upper, panels: &mut panels });
+                        width.run(Apply { rows: &rows, panels: &panels, out: Out::Norms(&mut out) });
                         assert!(out == norms, "norms, {name}, {n} x {d} x {r}, upper: {upper}");
                         let mut out = vec![f64::NAN; n * r];
-                        width.run(Apply { rows: &rows, factor: &f, upper, out: Out::Rows(&mut out) });
+                        width.run(Apply { rows: &rows, panels: &panels, out: Out::Rows(&mut out) });
                         assert!(out == mapped, "rows, {name}, {n} x {d} x {r}, upper: {upper}");
                     });
                 }

@@ -13,6 +13,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
@@ -35,7 +36,8 @@ use crate::simd::{Scratch, dispatch, load, load_lanes, store, store_lanes};
 /// ```
 pub fn add_gram(rows: &[f64], n_cols: usize, gram: &mut [f64]) {
     check_gram(rows, n_cols, gram);
-    dispatch(AddGram { rows, n_cols, weights: None, gram });
+    // SAFETY: `gram` is an exclusive borrow of the whole matrix.
+    unsafe { add_gram_columns(rows, n_cols, None, gram.as_mut_ptr(), 0..n_cols) };
 }
 
 /// Adds `Aᵀ diag(w) A` to the upper triangle of `gram`; otherwise like [`add_gram`].
@@ -53,7 +55,8 @@ pub fn add_gram(rows: &[f64], n_cols: usize, gram: &mut [f64]) {
 pub fn add_weighted_gram(rows: &[f64], n_cols: usize, weights: &[f64], gram: &mut [f64]) {
     check_gram(rows, n_cols, gram);
     assert_eq!(rows.len(), weights.len() * n_cols, "one weight per row");
-    dispatch(AddGram { rows, n_cols, weights: Some(weights), gram });
+    // SAFETY: `gram` is an exclusive borrow of the whole matrix.
+    unsafe { add_gram_columns(rows, n_cols, Some(weights), gram.as_mut_ptr(), 0..n_cols) };
 }
 
 fn check_gram(rows: &[f64], n_cols: usize, gram: &[f64]) {
@@ -88,11 +91,27 @@ thread_local! {
     static TILE: RefCell<Scratch> = RefCell::default();
 }
 
+/// Adds to the columns of the upper triangle whose tile (of up to `TILE_COLUMNS` columns) starts in `columns`: ranges that
+/// cover `0..n_cols` give, in any order or at once, the bits of one call with all columns.
+///
+/// # Safety
+/// `gram` is `n_cols x n_cols`, and nobody else uses the upper triangle of these columns meanwhile.
+pub(crate) unsafe fn add_gram_columns(
+    rows: &[f64],
+    n_cols: usize,
+    weights: Option<&[f64]>,
+    gram: *mut f64,
+    columns: Range<usize>,
+) {
+    dispatch(AddGram { rows, n_cols, weights, gram, columns });
+}
+
 struct AddGram<'a> {
     rows: &'a [f64],
     n_cols: usize,
     weights: Option<&'a [f64]>,
-    gram: &'a mut [f64],
+    gram: *mut f64,
+    columns: Range<usize>,
 }
 
 impl WithSimd for AddGram<'_> {
@@ -105,6 +124,11 @@ impl WithSimd for AddGram<'_> {
             return;
         }
         let groups = Groups::new(d, S::F64_LANES);
+        let tiles = groups.tiles(self.columns);
+        if tiles.is_empty() {
+            return;
+        }
+        let used = groups.count.min(tiles.end * TILE_GROUPS);
         let packed = d < S::F64_LANES || d > DIRECT_MAX_COLS;
         let tile_rows = if packed { PACKED_ROWS } else { DIRECT_TILE_LEN / d };
         TILE.with_borrow_mut(|scratch| {
@@ -113,7 +137,7 @@ impl WithSimd for AddGram<'_> {
                 let n = tile.len() / d;
                 let source = if packed {
                     let panel_len = n * groups.width;
-                    let panels = scratch.take(panel_len * groups.count);
+                    let panels = scratch.take(panel_len * used);
                     pack(tile, weights, groups, panels);
                     Source { ptr: panels.as_ptr(), row_step: groups.width, panel_len: Some(panel_len) }
                 } else if let Some(weights) = weights {
@@ -126,9 +150,9 @@ impl WithSimd for AddGram<'_> {
                 } else {
                     Source { ptr: tile.as_ptr(), row_step: d, panel_len: None }
                 };
-                // SAFETY: `source` holds `n` rows of the `groups` (read in place only if a row has a whole vector), and
-                // `gram` is `d x d`.
-                unsafe { add_tile(simd, n, source, groups, self.gram.as_mut_ptr()) };
+                // SAFETY: `source` holds `n` rows of the groups used (read in place only if a row has a whole vector), and
+                // the caller promised the columns of `gram`.
+                unsafe { add_tile(simd, n, source, groups, tiles.clone(), self.gram) };
             }
         });
     }
@@ -151,6 +175,14 @@ impl Groups {
     #[inline(always)]
     fn start(self, q: usize) -> usize {
         (self.n_cols + q * self.width).saturating_sub(self.count * self.width)
+    }
+
+    /// The column tiles that start in `columns`.
+    #[inline(always)]
+    fn tiles(self, columns: Range<usize>) -> Range<usize> {
+        let first_from =
+            |column| (0..self.count.div_ceil(TILE_GROUPS)).filter(|t| self.start(t * TILE_GROUPS) < column).count();
+        first_from(columns.start)..first_from(columns.end)
     }
 
     /// Number of columns of group `q`.
@@ -176,7 +208,8 @@ impl Source {
     }
 }
 
-/// Copies a tile of rows into panels: group `q` of row `t` at `(q * n + t) * width`, the short first group padded with zeros.
+/// Copies a tile of rows into panels, as many as there is room for: group `q` of row `t` at `(q n + t) width`, the short first
+/// group padded with zeros.
 #[inline(always)]
 fn pack(tile: &[f64], weights: Option<&[f64]>, groups: Groups, panels: &mut [f64]) {
     let (d, width) = (groups.n_cols, groups.width);
@@ -187,20 +220,21 @@ fn pack(tile: &[f64], weights: Option<&[f64]>, groups: Groups, panels: &mut [f64
         let to = &mut panels[t * width..][..width];
         to[head.len()..].fill(0.0);
         to.iter_mut().zip(head).for_each(|(t, f)| *t = f * s);
-        for (q, from) in body.chunks_exact(width).enumerate() {
-            let to = &mut panels[(q + 1) * panel_len + t * width..][..width];
+        let others = panels[panel_len..].chunks_exact_mut(panel_len);
+        for (panel, from) in others.zip(body.chunks_exact(width)) {
+            let to = &mut panel[t * width..][..width];
             to.iter_mut().zip(from).for_each(|(t, f)| *t = f * s);
         }
     }
 }
 
-/// Adds the products of `n` rows to all tiles of the upper triangle.
+/// Adds the products of `n` rows to the given column tiles of the upper triangle.
 ///
 /// # Safety
 /// `source` holds `n` rows of the groups, each group readable as a whole vector; `gram` is `n_cols x n_cols`.
 #[inline(always)]
-unsafe fn add_tile<S: Simd>(simd: S, n: usize, source: Source, groups: Groups, gram: *mut f64) {
-    for q_first in (0..groups.count).step_by(TILE_GROUPS) {
+unsafe fn add_tile<S: Simd>(simd: S, n: usize, source: Source, groups: Groups, tiles: Range<usize>, gram: *mut f64) {
+    for q_first in tiles.map(|t| t * TILE_GROUPS) {
         let q_end = groups.count.min(q_first + TILE_GROUPS);
         for p in 0..q_end {
             let q = p.max(q_first);
@@ -344,7 +378,10 @@ mod tests {
                     reference(&rows, d, weights, &mut expected);
                     for_each_width(|name, width| {
                         let mut gram = start.clone();
-                        width.run(AddGram { rows: &rows, n_cols: d, weights, gram: &mut gram });
+                        for columns in [d / 2..d, 0..d / 3, d / 3..d / 2] {
+                            let gram = gram.as_mut_ptr();
+                            width.run(AddGram { rows: &rows, n_cols: d, weights, gram, columns });
+                        }
                         assert!(gram == expected, "{name}, d = {d}, n = {n}, weighted: {}", weights.is_some());
                     });
                 }

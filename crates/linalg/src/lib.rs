@@ -12,7 +12,7 @@
 //! | Cholesky, eigen, SVD, QR | [`factor`] | `O(d³)` |
 //!
 //! The crate never opens files, never spawns a thread pool and never reads a clock. Work runs on the caller's thread; only
-//! [`par_gram`] and [`par_row_norms_sq`] use the current rayon pool, with results that do not depend on its size.
+//! the `par_` functions use the current rayon pool, with results that do not depend on its size.
 
 pub mod apply;
 pub mod factor;
@@ -26,7 +26,7 @@ mod whiten;
 
 pub use factor::{Cholesky, Eigh, ThinSvd, cholesky, eigh, qr_factor, thin_svd};
 pub use mat::Mat;
-pub use par::{PAR_CHUNK_ROWS, par_gram, par_row_norms_sq};
+pub use par::{par_gram, par_mul_vec, par_row_norms_sq, par_tr_mul_vec, par_weighted_gram};
 pub use whiten::{Whitener, whiten};
 
 /// Why a factorization could not be computed.

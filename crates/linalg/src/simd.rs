@@ -59,19 +59,28 @@ pub(crate) fn join_lanes(s: &[f64; LANES]) -> f64 {
 
 /// A buffer that grows as needed and starts on a cache line; its contents are stale between uses.
 #[derive(Default)]
-pub(crate) struct Scratch(Vec<f64>);
+pub(crate) struct Scratch(Vec<Line>);
 
-/// Values per 64-byte cache line.
-const LINE: usize = 8;
+/// One cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line(#[allow(dead_code, reason = "read as a slice of values")] [f64; LANES]);
 
 impl Scratch {
     /// `len` values with arbitrary (initialized) contents, the first on a cache line.
     pub(crate) fn take(&mut self, len: usize) -> &mut [f64] {
-        if self.0.len() < len + LINE {
-            self.0.resize(len + LINE, 0.0);
+        let lines = len.div_ceil(LANES);
+        if self.0.len() < lines {
+            self.0.resize(lines, Line([0.0; LANES]));
         }
-        let skip = self.0.as_ptr().align_offset(LINE * size_of::<f64>()).min(LINE);
-        &mut self.0[skip..skip + len]
+        // SAFETY: a line is eight values without padding, and there are enough lines for `len` values.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), len) }
+    }
+
+    /// All values.
+    pub(crate) fn values(&self) -> &[f64] {
+        // SAFETY: a line is eight values without padding.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * LANES) }
     }
 }
 
