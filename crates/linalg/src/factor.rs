@@ -4,7 +4,7 @@ use faer::{Par, Side, linalg::solvers::Solve};
 
 use crate::{LinalgError, Mat};
 
-fn check_finite(a: &Mat) -> Result<(), LinalgError> {
+pub(crate) fn check_finite(a: &Mat) -> Result<(), LinalgError> {
     match a.as_slice().iter().position(|v| !v.is_finite()) {
         Some(k) => Err(LinalgError::NonFinite { row: k / a.n_cols(), column: k % a.n_cols() }),
         None => Ok(()),
@@ -64,6 +64,90 @@ impl Cholesky {
         let l = self.llt.L();
         (0..self.side).map(|i| 2.0 * l[(i, i)].ln()).sum()
     }
+}
+
+/// A symmetric positive semidefinite matrix prepared for solves, singular or not.
+pub struct PsdFactor {
+    /// Numerical rank after scaling the diagonal to one.
+    pub rank: usize,
+    /// Powers of two that bring the diagonal near one; zero for an empty row.
+    scale: Vec<f64>,
+    kind: Kind,
+}
+
+enum Kind {
+    Definite(Cholesky),
+    /// `P` (`side x rank`) with `G⁺ = P Pᵀ`, for the scaled matrix.
+    Singular(Mat),
+}
+
+/// Prepares any symmetric positive semidefinite matrix for solves; only the lower triangle is read.
+///
+/// The diagonal is scaled to about one by powers of two. If the Cholesky factorization succeeds with no pivot at or below
+/// `side · 2⁻⁵²`, it is used as it is (`side³/3` flop); otherwise eigenvalues at or below `side · 2⁻⁵² · λ_max` are cut
+/// (about `10 side³`), and solutions are those of least norm in the scaled variables.
+///
+/// # Errors
+/// [`LinalgError::NonFinite`], [`LinalgError::NoConvergence`].
+///
+/// ```
+/// use subspan_linalg::{Mat, psd_factor};
+/// let f = psd_factor(&Mat::from_rows(&[[1.0, 1.0], [1.0, 1.0]])).unwrap();
+/// let x = f.solve(&[2.0, 2.0]);
+/// assert!(f.rank == 1 && (x[0] - 1.0).abs() < 1e-12 && (x[1] - 1.0).abs() < 1e-12);
+/// ```
+pub fn psd_factor(g: &Mat) -> Result<PsdFactor, LinalgError> {
+    check_finite(g)?;
+    let side = g.n_rows();
+    let scale: Vec<f64> = (0..side).map(|j| near_inverse_root(g[(j, j)])).collect();
+    let scaled = Mat::from_fn(side, side, |i, j| g[(i.max(j), i.min(j))] * scale[i] * scale[j]);
+    let tiny = side as f64 * f64::EPSILON;
+    if let Ok(c) = cholesky(&scaled)
+        && c.llt.L().diagonal().column_vector().iter().all(|l| l * l > tiny)
+    {
+        return Ok(PsdFactor { rank: side, scale, kind: Kind::Definite(c) });
+    }
+    let e = eigh(&scaled)?;
+    let largest = e.values.last().copied().unwrap_or(0.0);
+    let first = e.values.partition_point(|v| *v <= tiny * largest);
+    let p = Mat::from_fn(side, side - first, |i, j| e.vectors[(i, first + j)] / e.values[first + j].sqrt());
+    Ok(PsdFactor { rank: side - first, scale, kind: Kind::Singular(p) })
+}
+
+/// Solves `G x = b` for a symmetric positive semidefinite `G` that may be singular, and gives its rank: see [`psd_factor`].
+///
+/// # Errors
+/// [`LinalgError::NonFinite`], [`LinalgError::NoConvergence`].
+///
+/// ```
+/// use subspan_linalg::{Mat, solve_psd};
+/// let (x, rank) = solve_psd(&Mat::from_rows(&[[4.0, 0.0], [0.0, 0.0]]), &[2.0, 0.0]).unwrap();
+/// assert!(rank == 1 && x == [0.5, 0.0]);
+/// ```
+pub fn solve_psd(g: &Mat, b: &[f64]) -> Result<(Vec<f64>, usize), LinalgError> {
+    let f = psd_factor(g)?;
+    Ok((f.solve(b), f.rank))
+}
+
+impl PsdFactor {
+    /// A solution of `G x = b`, exact up to the part of `b` outside the range of `G`.
+    pub fn solve(&self, b: &[f64]) -> Vec<f64> {
+        let b: Vec<f64> = b.iter().zip(&self.scale).map(|(b, s)| b * s).collect();
+        let x = match &self.kind {
+            Kind::Definite(c) => c.solve(&b),
+            Kind::Singular(p) => {
+                let mut c = vec![0.0; p.n_cols()];
+                crate::apply::add_tr_mul_vec(p.as_slice(), &b, &mut c);
+                p.mul_vec(&c)
+            }
+        };
+        x.iter().zip(&self.scale).map(|(x, s)| x * s).collect()
+    }
+}
+
+/// A power of two within a factor of two of `v^(−1/2)`; zero for `v ≤ 0`.
+fn near_inverse_root(v: f64) -> f64 {
+    if v > 0.0 { 2f64.powi(-((v.log2() / 2.0).round() as i32)) } else { 0.0 }
 }
 
 /// Eigenvalues in ascending order and the eigenvectors as columns.

@@ -24,10 +24,10 @@ pub mod philox;
 mod simd;
 mod whiten;
 
-pub use factor::{Cholesky, Eigh, ThinSvd, cholesky, eigh, qr_factor, thin_svd};
+pub use factor::{Cholesky, Eigh, PsdFactor, ThinSvd, cholesky, eigh, psd_factor, qr_factor, solve_psd, thin_svd};
 pub use mat::Mat;
 pub use par::{par_gram, par_mul_vec, par_row_norms_sq, par_tr_mul_vec, par_weighted_gram};
-pub use whiten::{Whitener, whiten};
+pub use whiten::{Whitener, column_scales, precondition, whiten};
 
 /// Why a factorization could not be computed.
 #[derive(Debug, Clone, PartialEq)]

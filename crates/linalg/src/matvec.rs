@@ -44,6 +44,61 @@ pub fn add_tr_mul_vec(rows: &[f64], y: &[f64], out: &mut [f64]) {
     dispatch(AddTrMulVec { rows, y, out });
 }
 
+/// Raises `max_abs[j]` to the largest magnitude in column `j`.
+///
+/// Floor: `8 n d` bytes read.
+///
+/// # Panics
+/// If `rows` does not hold whole rows of `max_abs.len()` columns.
+///
+/// ```
+/// let mut max_abs = [0.0; 2];
+/// subspan_linalg::apply::max_abs_columns(&[1.0, 2.0, -3.0, 0.5], &mut max_abs);
+/// assert_eq!(max_abs, [3.0, 2.0]);
+/// ```
+pub fn max_abs_columns(rows: &[f64], max_abs: &mut [f64]) {
+    assert!(rows.is_empty() || rows.len().is_multiple_of(max_abs.len()), "rows holds whole rows");
+    dispatch(MaxAbsColumns { rows, max_abs });
+}
+
+/// `out = A diag(scales)`, row-major.
+///
+/// # Panics
+/// If the lengths do not fit each other.
+///
+/// ```
+/// let mut out = [0.0; 4];
+/// subspan_linalg::apply::scale_columns(&[1.0, 2.0, 3.0, 4.0], &[1.0, 0.5], &mut out);
+/// assert_eq!(out, [1.0, 1.0, 3.0, 2.0]);
+/// ```
+pub fn scale_columns(rows: &[f64], scales: &[f64], out: &mut [f64]) {
+    assert!(rows.len() == out.len() && (rows.is_empty() || rows.len().is_multiple_of(scales.len())), "whole rows");
+    for (from, to) in rows.chunks_exact(scales.len().max(1)).zip(out.chunks_exact_mut(scales.len().max(1))) {
+        for ((to, from), s) in to.iter_mut().zip(from).zip(scales) {
+            *to = from * s;
+        }
+    }
+}
+
+struct MaxAbsColumns<'a> {
+    rows: &'a [f64],
+    max_abs: &'a mut [f64],
+}
+
+impl WithSimd for MaxAbsColumns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for row in self.rows.chunks_exact(self.max_abs.len().max(1)) {
+            for (m, v) in self.max_abs.iter_mut().zip(row) {
+                let v = v.abs();
+                *m = if v > *m { v } else { *m };
+            }
+        }
+    }
+}
+
 struct MulVec<'a> {
     rows: &'a [f64],
     x: &'a [f64],
