@@ -28,6 +28,8 @@ pub(super) struct Design<'a> {
     pub(super) n_given: usize,
     /// Whether the columns given depend on each other, so that several coefficient vectors give the same fit.
     pub(super) dependent: bool,
+    /// Whether the columns given could have been used as they are.
+    pub(super) fine: bool,
 }
 
 /// What may be done to the columns.
@@ -77,6 +79,7 @@ impl<'a> Design<'a> {
             target_scale: 1.0,
             n_given,
             dependent: false,
+            fine: true,
         };
         if matches!(values, Cow::Borrowed(_)) {
             let g = gram_of(&values, n_cols, weights.as_deref(), observer)?;
@@ -95,9 +98,10 @@ impl<'a> Design<'a> {
             row.iter_mut().zip(&scale).for_each(|(v, s)| *v *= s);
         }
         let target_scale = scale[n_given].recip();
+        let fine_scale = scale.iter().all(|s| FINE_SCALE.contains(&(s * s)));
         let given = Mat::from_fn(n_given, n_given, |i, j| if i == j { scale[i] } else { 0.0 });
         if basis == Basis::Scaled {
-            return Ok(Self { factor: Some(given), ..plain(Cow::Owned(values), weights) });
+            return Ok(Self { factor: Some(given), fine: fine_scale, ..plain(Cow::Owned(values), weights) });
         }
 
         let g = gram_of(&values, n_cols, weights.as_deref(), observer)?;
@@ -120,6 +124,7 @@ impl<'a> Design<'a> {
             target_scale,
             n_given,
             dependent: n_now < n_cols,
+            fine: fine_scale && first.condition() <= FINE_CONDITION,
         })
     }
 
@@ -191,6 +196,9 @@ fn spectrum(g: &Mat, k: usize) -> Result<Spectrum> {
 
 impl Spectrum {
     fn of(g: &Mat, k: usize, scale: Vec<f64>) -> Result<Self> {
+        if k == 0 {
+            return Ok(Self { scale, values: Vec::new(), vectors: Mat::zeros(0, 0) });
+        }
         let e = eigh(&Mat::from_fn(k, k, |i, j| g[(i, j)] * scale[i] * scale[j]))?;
         Ok(Self { scale, values: e.values, vectors: e.vectors })
     }

@@ -23,6 +23,11 @@ impl SmoothLoss for Huber {
         }
     }
 
+    fn trimmed(&self, eta: f64, d_eta: f64, b: f64, u: f64) -> f64 {
+        let room = (self.delta - (b - eta).abs()).max(0.0);
+        if room == 0.0 { 0.0 } else { u * (KEPT * room / d_eta.abs()).min(1.0) }
+    }
+
     fn add_dual(&self, sums: &mut DualSums, eta: f64, b: f64, u: f64, y: f64) {
         sums.linear += y * (b - eta);
         if u > 0.0 {
@@ -43,3 +48,6 @@ impl SmoothLoss for Huber {
         at_zero * super::interior_point::EXACT_FIT * super::interior_point::EXACT_FIT
     }
 }
+
+/// The share of the way to the dual's bounds that a trimmed step may take; a direction after trimming is a little longer.
+const KEPT: f64 = 0.7;

@@ -44,6 +44,8 @@ pub(super) struct Solution {
     pub(super) objective: f64,
     /// The value of a feasible dual point: no coefficients do better.
     pub(super) lower: f64,
+    /// The loss of coefficients zero, up to a factor between `min(t, 1 − t)` and `max(t, 1 − t)`.
+    pub(super) at_zero: f64,
     pub(super) iterations: usize,
 }
 
@@ -128,14 +130,14 @@ pub(super) fn solve(problem: &Problem<'_>, start: Option<&[f64]>, observer: &dyn
         None => least_squares(problem)?,
     };
     let mut chunks = split(problem, &start);
+    let scale = mean_scale(&chunks);
     let finish = |chunks: &[Chunk<'_>], x: &[f64], iterations: usize| {
         let (objective, lower) = certify(chunks, x, t);
         let coefficients = start.iter().zip(x).map(|(s, x)| s + x).collect();
-        Solution { coefficients, objective, lower: lower.clamp(0.0, objective), iterations }
+        Solution { coefficients, objective, lower: lower.clamp(0.0, objective), at_zero: scale.target, iterations }
     };
 
     let mut x = vec![0.0; k];
-    let scale = mean_scale(&chunks);
     let offset = START_OFFSET * scale.residual / scale.weight.max(f64::MIN_POSITIVE);
     chunks.par_iter_mut().for_each(|c| interior_start(c, t, offset));
     if scale.residual <= EXACT_FIT * scale.target || scale.weight == 0.0 {
@@ -300,8 +302,7 @@ fn columns_of_z(chunks: &[Chunk<'_>], n_cols: usize) -> Vec<f64> {
 /// Takes the step, then weighs the rows anew.
 fn gram_pass(chunks: &mut [Chunk<'_>], n_cols: usize, t: f64, [dual, primal]: [f64; 2]) -> Normals {
     let visit = |c: &mut Chunk<'_>| {
-        let mut out =
-            Normals { gram: vec![0.0; n_cols * n_cols], right: vec![0.0; n_cols], gap: 0.0, loss: 0.0 };
+        let mut out = Normals { gram: vec![0.0; n_cols * n_cols], right: vec![0.0; n_cols], gap: 0.0, loss: 0.0 };
         let mut buffer = Tilewise::new();
         for (tile, rows) in c.rows.chunks(TILE_ROWS * n_cols).enumerate() {
             let from = tile * TILE_ROWS;

@@ -18,6 +18,10 @@ impl SmoothLoss for Logistic {
         [u * ((-margin).max(0.0) + e.ln_1p()), u * sign * wrong, u * e * inverse * inverse]
     }
 
+    fn trimmed(&self, eta: f64, d_eta: f64, b: f64, u: f64) -> f64 {
+        self.at(eta, b, u, 1.0)[2] * (KEPT / d_eta.abs()).min(1.0)
+    }
+
     fn add_dual(&self, sums: &mut DualSums, _: f64, b: f64, u: f64, y: f64) {
         if u > 0.0 {
             let alpha = if b > 0.5 { y / u } else { -y / u };
@@ -47,3 +51,6 @@ fn entropy(alpha: f64) -> f64 {
     let part = |a: f64| if a > 0.0 { -a * a.ln() } else { 0.0 };
     part(alpha) - (1.0 - alpha) * (-alpha).ln_1p().max(f64::MIN)
 }
+
+/// The share of the way to the dual's bounds that a trimmed step may take; a direction after trimming is a little longer.
+const KEPT: f64 = 0.7;

@@ -21,7 +21,8 @@ pub(super) struct Lp {
 impl Lp {
     /// The loss for residuals of up to `scale`.
     pub(super) fn new(p: f64, scale: f64) -> Self {
-        let floor = if p >= 2.0 { SMALL_RESIDUAL.max(SMALL_WEIGHT.powf((p - 2.0).recip())) } else { SMALL_RESIDUAL_BELOW_TWO };
+        let floor =
+            if p >= 2.0 { SMALL_RESIDUAL.max(SMALL_WEIGHT.powf((p - 2.0).recip())) } else { SMALL_RESIDUAL_BELOW_TWO };
         Self { p, scale, floor }
     }
 
@@ -53,6 +54,12 @@ impl SmoothLoss for Lp {
         let weight = u * size.max(self.floor).powf(self.p - 2.0);
         let loss = if size >= self.floor { weight * size * size } else { u * size.powf(self.p) };
         [loss, weight * r, weight]
+    }
+
+    fn trimmed(&self, eta: f64, d_eta: f64, b: f64, u: f64) -> f64 {
+        // The dual norm has the exponent p/(p − 1): a y within (1 + (p − 1)/p) of its own |r|^(p − 1) costs at most a factor e.
+        let room = (b - eta).abs().max(self.floor * self.scale) * (self.p - 1.0) / self.p;
+        self.at(eta, b, u, 1.0)[2] * (room / d_eta.abs()).min(1.0)
     }
 
     fn add_dual(&self, sums: &mut DualSums, eta: f64, b: f64, u: f64, y: f64) {

@@ -15,6 +15,8 @@ pub(super) struct Normal {
 }
 
 enum Factor {
+    /// No unknowns.
+    None,
     Cholesky(Cholesky),
     Eigen(Eigh),
 }
@@ -36,13 +38,17 @@ impl Normal {
         let scale: Vec<f64> =
             (0..k).map(|j| if entry(j, j) > 0.0 { entry(j, j).sqrt().recip() } else { 0.0 }).collect();
         let unit = Mat::from_fn(k, k, |i, j| entry(i, j) * scale[i] * scale[j]);
-        if scale.iter().all(|s| *s > 0.0)
+        if k > 0
+            && scale.iter().all(|s| *s > 0.0)
             && let Ok(c) = cholesky(&unit)
         {
             let l = c.l();
             if (0..k).all(|i| l[(i, i)] * l[(i, i)] > SMALLEST_PIVOT) {
                 return Ok(Self { unit, scale, factor: Factor::Cholesky(c) });
             }
+        }
+        if k == 0 {
+            return Ok(Self { unit, scale, factor: Factor::None });
         }
         let eigen = eigh(&unit).map_err(Error::from)?;
         Ok(Self { unit, scale, factor: Factor::Eigen(eigen) })
@@ -64,6 +70,7 @@ impl Normal {
 
     fn solve_unit(&self, y: &[f64]) -> Vec<f64> {
         match &self.factor {
+            Factor::None => Vec::new(),
             Factor::Cholesky(c) => c.solve(y),
             Factor::Eigen(e) => {
                 let cut = e.values.last().map_or(0.0, |largest| largest * SMALLEST_EIGENVALUE);

@@ -21,6 +21,9 @@ pub(super) trait SmoothLoss: Sync {
     /// that majorises the loss (1).
     fn at(&self, eta: f64, b: f64, u: f64, caution: f64) -> [f64; 3];
 
+    /// A curvature so small that `g − h dη` stays well inside what the dual allows, for any `dη` up to the one given.
+    fn trimmed(&self, eta: f64, d_eta: f64, b: f64, u: f64) -> f64;
+
     /// Adds a row's part of the dual value at `y`; `eta` is the predictor of `x + dx`.
     fn add_dual(&self, sums: &mut DualSums, eta: f64, b: f64, u: f64, y: f64);
 
@@ -69,8 +72,6 @@ pub(super) struct Minimum {
     pub(super) iterations: usize,
     /// Absolute loss that counts as zero.
     pub(super) exact_fit: f64,
-    /// Largest |target-signed predictor| or residual is not tracked; the smallest `b η` is, for classifiers.
-    pub(super) smallest_margin: f64,
 }
 
 impl Minimum {
@@ -109,18 +110,34 @@ struct Evaluation {
     /// Upper triangle of `Σ h [a, b] [a, b]ᵀ`; empty if not asked for.
     gram: Vec<f64>,
     dual: DualSums,
+    /// `Aᵀ y` of the dual point and `Σ |y a|`, which rounding in it is measured by; empty if not asked for.
+    balance: [Vec<f64>; 2],
     smallest_margin: f64,
 }
 
+/// Which curvature of the loss a Gram matrix is made of.
+#[derive(Clone, Copy, PartialEq)]
+enum Curvature {
+    None,
+    Cautious(f64),
+    /// [`SmoothLoss::trimmed`] for the direction `trim` of the pass.
+    Trimmed,
+}
+
 /// Where a pass evaluates.
+#[derive(Clone, Copy)]
 struct Along<'a> {
     x: &'a [f64],
     dx: &'a [f64],
     step: f64,
-    /// Caution used at `x`, for the dual point; `None` on the first pass, when there is no direction.
-    caution_before: Option<f64>,
-    caution: f64,
-    with_gram: bool,
+    /// The curvature that `dx` was made of, for its dual point.
+    dual: Curvature,
+    /// The curvature of the Gram matrix at `x + step · dx`.
+    gram: Curvature,
+    /// Directions to trim for: the largest move of each predictor counts. The dual point was trimmed for all but the last.
+    trim: &'a [Vec<f64>],
+    /// Whether to collect `balance`: a singular system does not guarantee `Aᵀ y = K (x + dx)`.
+    check: bool,
 }
 
 /// Trial steps of one line-search pass, halved each time.
@@ -134,6 +151,55 @@ const CONFIDENT: f64 = 1e-4;
 
 /// Iterations that start cautious.
 const CAUTIOUS_ITERATIONS: usize = 2;
+
+/// Share of `Σ |y a|` up to which `Aᵀ y` counts as balanced: a tenth of the gap that the exact mode promises.
+const BALANCED: f64 = 1e-9;
+
+/// The linear system of a step: curvature and penalty.
+struct Step<'a> {
+    system: Normal,
+    penalty: Option<&'a Mat>,
+}
+
+impl<'a> Step<'a> {
+    fn new(mut gram: Vec<f64>, penalty: Option<&'a Mat>, k: usize) -> Result<Self> {
+        if let Some(p) = penalty {
+            for i in 0..k {
+                for j in i..k {
+                    gram[i * (k + 1) + j] += p[(i, j)];
+                }
+            }
+        }
+        Ok(Self { system: Normal::new(&gram, k + 1, k)?, penalty })
+    }
+
+    /// `dx` at `x`, where the losses slope by `slope`.
+    fn direction(&self, slope: &[f64], x: &[f64]) -> Vec<f64> {
+        let mut right = slope[..x.len()].to_vec();
+        if let Some(p) = self.penalty {
+            right.iter_mut().zip(p.mul_vec(x)).for_each(|(r, kx)| *r -= kx);
+        }
+        self.system.solve(&right)
+    }
+}
+
+/// The dual value of the point that the evaluation saw at `target = x + dx`; zero if it is not feasible.
+fn dual_value<L: SmoothLoss>(loss: &L, found: &Evaluation, penalty: Option<&Mat>, target: &[f64]) -> f64 {
+    let pull = penalty.map(|p| p.mul_vec(target));
+    let [balance, size] = &found.balance;
+    for j in 0..target.len().min(balance.len()) {
+        let wanted = pull.as_ref().map_or(0.0, |p| p[j]);
+        if (balance[j] - wanted).abs() > BALANCED * (size[j] + wanted.abs()) {
+            return 0.0;
+        }
+    }
+    let bound = loss.bound(&found.dual, pull.map_or(0.0, |p| 0.5 * dot(&p, target)));
+    if bound.is_finite() { bound } else { 0.0 }
+}
+
+fn moved(x: &[f64], step: f64, dx: &[f64]) -> Vec<f64> {
+    x.iter().zip(dx).map(|(x, d)| x + step * d).collect()
+}
 
 /// Minimises `Σ ℓ + ½ xᵀ K x` from `start`.
 ///
@@ -151,144 +217,139 @@ pub(super) fn minimise<L: SmoothLoss>(
     let k = table.n_features();
     let zero = vec![0.0; k];
     let mut x = start.to_vec();
+    let penalised = |x: &[f64]| goal.penalty.map_or(0.0, |p| 0.5 * dot(x, &p.mul_vec(x)));
     let mut caution = 1.0;
-    let penalty = |x: &[f64]| goal.penalty.map_or(0.0, |p| 0.5 * dot(x, &p.mul_vec(x)));
-    let mut here = evaluate(
-        table,
-        loss,
-        &Along { x: &x, dx: &zero, step: 0.0, caution_before: None, caution, with_gram: true },
-    )?;
+    let mut here = evaluate(table, loss, &Along::at(&x, &zero, Curvature::Cautious(caution)))?;
     let at_zero =
         if start.iter().all(|v| *v == 0.0) { here.loss } else { losses(table, loss, &zero, &zero, &[0.0])?[0] };
     let mut minimum = Minimum {
-        coefficients: x.clone(),
-        objective: here.loss + penalty(&x),
+        coefficients: Vec::new(),
+        objective: here.loss + penalised(&x),
         lower: 0.0,
         iterations: 0,
         exact_fit: loss.exact_fit(at_zero),
-        smallest_margin: here.smallest_margin,
     };
-    let mut system = None;
+    let mut step_system: Option<Step<'_>> = None;
     let mut stalled = 0;
-    while minimum.iterations < goal.max_iterations && minimum.relative_gap() > goal.tolerance && stalled < 3 {
+    while minimum.iterations < goal.max_iterations && minimum.relative_gap() > goal.tolerance && stalled < STALLED {
         minimum.iterations += 1;
-        if system.is_none() || !loss.quadratic() {
-            add_penalty(&mut here.gram, goal.penalty, k);
-            system = Some(Normal::new(&here.gram, k + 1, k)?);
-        }
-        let mut right = here.slope[..k].to_vec();
-        if let Some(p) = goal.penalty {
-            right.iter_mut().zip(p.mul_vec(&x)).for_each(|(r, kx)| *r -= kx);
-        }
-        let dx = system.as_ref().map(|s| s.solve(&right)).unwrap_or_default();
-        let target: Vec<f64> = x.iter().zip(&dx).map(|(x, d)| x + d).collect();
-
+        let system = match step_system.take() {
+            Some(system) if loss.quadratic() => system,
+            _ => Step::new(std::mem::take(&mut here.gram), goal.penalty, k)?,
+        };
+        let dx = system.direction(&here.slope, &x);
         let mut step = loss.first_step(minimum.relative_gap());
-        let before = caution;
+        let before = Curvature::Cautious(caution);
         caution = if minimum.iterations < CAUTIOUS_ITERATIONS { 1.0 } else { CONFIDENT };
-        let along = |step, caution_before, caution, with_gram| Along {
-            x: &x,
-            dx: &dx,
-            step,
-            caution_before,
-            caution,
-            with_gram,
-        };
-        let mut next = evaluate(table, loss, &along(step, Some(before), caution, !loss.quadratic()))?;
-        let bound = loss.bound(&next.dual, penalty(&target));
-        if bound.is_finite() {
-            minimum.lower = minimum.lower.max(bound);
-        }
-        let value = |e: &Evaluation, step: f64| {
-            e.loss + penalty(&x.iter().zip(&dx).map(|(x, d)| x + step * d).collect::<Vec<_>>())
-        };
+        let gram = |caution| if loss.quadratic() { Curvature::None } else { Curvature::Cautious(caution) };
+        let check = system.system.singular();
+        let along = Along { x: &x, dx: &dx, step, dual: before, gram: gram(caution), trim: &[], check };
+        let mut next = evaluate(table, loss, &along)?;
+        minimum.lower = minimum.lower.max(dual_value(loss, &next, goal.penalty, &moved(&x, 1.0, &dx)));
+
+        let total = |losses: f64, step: f64| losses + penalised(&moved(&x, step, &dx));
         let ceiling = minimum.objective + ROUNDING * minimum.objective.abs();
-        if !(value(&next, step) <= ceiling) {
-            // A cautious curvature next time; now the best of ever shorter steps.
+        if !(total(next.loss, step) <= ceiling) {
+            // Take the best of ever shorter steps, and a cautious curvature there.
             caution = 1.0;
             let steps: Vec<f64> = (0..TRIALS).map(|i| step.min(1.0) * 0.5f64.powi(i as i32)).collect();
             let found = losses(table, loss, &x, &dx, &steps)?;
-            let best = (0..TRIALS)
-                .map(|i| {
-                    let p = penalty(&x.iter().zip(&dx).map(|(x, d)| x + steps[i] * d).collect::<Vec<_>>());
-                    (found[i] + p, steps[i])
-                })
-                .fold((f64::INFINITY, 0.0), |a, b| if b.0 < a.0 { b } else { a });
-            if !(best.0 <= ceiling) {
-                break;
+            let (best, at) = found.iter().zip(&steps).fold((f64::INFINITY, 0.0), |best, (found, step)| {
+                let value = total(*found, *step);
+                if value < best.0 { (value, *step) } else { best }
+            });
+            if !(best <= ceiling) {
+                if before == Curvature::Cautious(1.0) {
+                    break;
+                }
+                // Newton's direction leads nowhere from here; the majorant's always descends.
+                here = evaluate(table, loss, &Along::at(&x, &zero, Curvature::Cautious(1.0)))?;
+                continue;
             }
-            step = best.1;
-            next = evaluate(table, loss, &along(step, None, caution, !loss.quadratic()))?;
+            step = at;
+            next = evaluate(table, loss, &Along { step, dual: Curvature::None, gram: gram(caution), ..along })?;
         }
-        let reached = value(&next, step);
+        let reached = total(next.loss, step);
         let progress = minimum.objective - reached;
         stalled = if progress > ROUNDING * reached.abs() { 0 } else { stalled + 1 };
-        x.iter_mut().zip(&dx).for_each(|(x, d)| *x += step * d);
+        x = moved(&x, step, &dx);
         minimum.objective = reached;
-        minimum.smallest_margin = next.smallest_margin;
         if goal.penalty.is_none() && loss.diverges(next.smallest_margin) {
             return Err(Error::Separable);
         }
         here = next;
+        step_system = Some(system);
         metric(observer, "relative_gap", minimum.relative_gap());
     }
     if loss.quadratic()
-        && let Some(system) = &system
+        && let Some(system) = &step_system
     {
         // The slope of the last pass pays for one more step of refinement.
-        x.iter_mut().zip(system.solve(&here.slope[..k])).for_each(|(x, d)| *x += d);
+        let dx = system.direction(&here.slope, &x);
+        x = moved(&x, 1.0, &dx);
     }
     minimum.lower = minimum.lower.min(minimum.objective);
     minimum.coefficients = x;
     Ok(minimum)
 }
 
-/// A lower bound of the optimum, and the loss at `x`: two passes.
+/// Steps without progress that end the iteration.
+const STALLED: usize = 3;
+
+/// Directions of [`certify`]: the bound settles after two or three, heavy rows take more.
+const TRIMS: usize = 6;
+
+/// Relative gain of a bound below which [`certify`] stops.
+const GAIN: f64 = 1e-3;
+
+/// The loss at `x` and a lower bound of the optimum, for an `x` that need not be close to it: three to eight passes.
+///
+/// The Newton direction shows how far predictors may move; further directions, with the curvature trimmed where such moves
+/// would leave the dual's bounds, give dual points that are feasible far from the optimum too.
 ///
 /// # Errors
-/// As [`minimise`].
+/// What the table reports.
 pub(super) fn certify<L: SmoothLoss>(
     table: &impl Table,
     loss: &L,
     x: &[f64],
     penalty: Option<&Mat>,
-    observer: &dyn Observer,
 ) -> Result<Minimum> {
-    // One iteration, kept at x: a step of length zero never raises the loss.
-    struct Stay<'l, L>(&'l L);
-    impl<L: SmoothLoss> SmoothLoss for Stay<'_, L> {
-        fn at(&self, eta: f64, b: f64, u: f64, caution: f64) -> [f64; 3] {
-            self.0.at(eta, b, u, caution.min(CONFIDENT))
+    let k = x.len();
+    let zero = vec![0.0; k];
+    let newton = Curvature::Cautious(CONFIDENT);
+    let mut here = evaluate(table, loss, &Along::at(x, &zero, newton))?;
+    let objective = here.loss + penalty.map_or(0.0, |p| 0.5 * dot(x, &p.mul_vec(x)));
+    let mut reach: Vec<Vec<f64>> = Vec::new();
+    let mut lower = 0.0f64;
+    let mut dual = newton;
+    for round in 0..=TRIMS {
+        let system = Step::new(std::mem::take(&mut here.gram), penalty, k)?;
+        let dx = system.direction(&here.slope, x);
+        reach.push(dx.clone());
+        let gram = if round < TRIMS { Curvature::Trimmed } else { Curvature::None };
+        // The dual point of a trimmed direction was trimmed for the directions before it, the next Gram matrix for it too.
+        let along = Along { dx: &dx, dual, trim: &reach, check: true, ..Along::at(x, &zero, gram) };
+        here = evaluate(table, loss, &along)?;
+        let bound = dual_value(loss, &here, penalty, &moved(x, 1.0, &dx));
+        let settled = lower > 0.0 && bound <= lower + GAIN * (objective - lower).max(0.0);
+        lower = lower.max(bound);
+        if settled {
+            break;
         }
-        fn add_dual(&self, sums: &mut DualSums, eta: f64, b: f64, u: f64, y: f64) {
-            self.0.add_dual(sums, eta, b, u, y);
-        }
-        fn bound(&self, sums: &DualSums, penalty: f64) -> f64 {
-            self.0.bound(sums, penalty)
-        }
-        fn first_step(&self, _: f64) -> f64 {
-            0.0
-        }
-        fn exact_fit(&self, at_zero: f64) -> f64 {
-            self.0.exact_fit(at_zero)
-        }
+        dual = Curvature::Trimmed;
     }
-    let goal = Goal { tolerance: 0.0, max_iterations: 1, penalty };
-    minimise(table, &Stay(loss), x, &goal, observer)
+    Ok(Minimum {
+        coefficients: x.to_vec(),
+        objective,
+        lower: lower.min(objective),
+        iterations: 0,
+        exact_fit: loss.exact_fit(losses(table, loss, &zero, &zero, &[0.0])?[0]),
+    })
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-fn add_penalty(gram: &mut [f64], penalty: Option<&Mat>, k: usize) {
-    if let Some(p) = penalty {
-        for i in 0..k {
-            for j in i..k {
-                gram[i * (k + 1) + j] += p[(i, j)];
-            }
-        }
-    }
 }
 
 /// The coefficients as a multiplier of rows that still carry the target.
@@ -296,45 +357,80 @@ fn fitted(x: &[f64]) -> Vec<f64> {
     x.iter().copied().chain([0.0]).collect()
 }
 
+impl<'a> Along<'a> {
+    /// At `x` itself, without a dual point.
+    fn at(x: &'a [f64], zero: &'a [f64], gram: Curvature) -> Self {
+        Self { x, dx: zero, step: 0.0, dual: Curvature::None, gram, trim: &[], check: false }
+    }
+}
+
 fn evaluate<L: SmoothLoss>(table: &impl Table, loss: &L, along: &Along<'_>) -> Result<Evaluation> {
     let n_cols = table.n_features() + 1;
-    let (x, dx) = (fitted(along.x), fitted(along.dx));
+    let (x, dx, trim) = (fitted(along.x), fitted(along.dx), along.trim.iter().map(|d| fitted(d)).collect::<Vec<_>>());
+    let with_gram = along.gram != Curvature::None;
+    let with_dual = along.dual != Curvature::None;
+    let vector = |wanted: bool| vec![0.0; if wanted { n_cols } else { 0 }];
+    let curvature = |kind: Curvature, eta: f64, trim: f64, b: f64, u: f64| match kind {
+        Curvature::None => [0.0; 3],
+        Curvature::Cautious(caution) => loss.at(eta, b, u, caution),
+        Curvature::Trimmed => {
+            let [l, g, _] = loss.at(eta, b, u, CONFIDENT);
+            [l, g, loss.trimmed(eta, trim, b, u)]
+        }
+    };
     table.pass(
         || Evaluation {
             loss: 0.0,
             slope: vec![0.0; n_cols],
-            gram: if along.with_gram { vec![0.0; n_cols * n_cols] } else { Vec::new() },
+            gram: if with_gram { vec![0.0; n_cols * n_cols] } else { Vec::new() },
             dual: DualSums { linear: 0.0, conjugate: 0.0, largest: 0.0, infeasible: false },
+            balance: [vector(along.check), vector(along.check)],
             smallest_margin: f64::INFINITY,
         },
         |out, Tile { rows, weights }| {
             let n = weights.len();
-            let [mut eta, mut d_eta, mut slope, mut curvature] = [[0.0; TILE_ROWS]; 4];
+            let [mut eta, mut d_eta, mut trims, mut trims_before, mut slope, mut weight, mut y] = [[0.0; TILE_ROWS]; 7];
             apply::mul_vec(rows, &x, &mut eta[..n]);
-            if along.caution_before.is_some() || along.step != 0.0 {
+            if with_dual || along.step != 0.0 {
                 apply::mul_vec(rows, &dx, &mut d_eta[..n]);
+            }
+            for direction in &trim {
+                trims_before = trims;
+                apply::mul_vec(rows, direction, &mut y[..n]);
+                trims.iter_mut().zip(&y[..n]).for_each(|(t, m)| *t = t.max(m.abs()));
             }
             for i in 0..n {
                 let (b, u) = (rows[(i + 1) * n_cols - 1], weights[i]);
-                if let Some(caution) = along.caution_before {
-                    let [_, g, h] = loss.at(eta[i], b, u, caution);
-                    loss.add_dual(&mut out.dual, eta[i] + d_eta[i], b, u, g - h * d_eta[i]);
+                if with_dual {
+                    let [_, g, h] = curvature(along.dual, eta[i], trims_before[i], b, u);
+                    y[i] = g - h * d_eta[i];
+                    loss.add_dual(&mut out.dual, eta[i] + d_eta[i], b, u, y[i]);
                 }
                 let next = eta[i] + along.step * d_eta[i];
-                let [l, g, h] = loss.at(next, b, u, along.caution);
+                let kind = if with_gram { along.gram } else { Curvature::Cautious(1.0) };
+                let [l, g, h] = curvature(kind, next, trims[i], b, u);
                 out.loss += l;
                 out.smallest_margin = out.smallest_margin.min(if b > 0.5 { next } else { -next });
-                (slope[i], curvature[i]) = (g, h);
+                (slope[i], weight[i]) = (g, h);
             }
             apply::add_tr_mul_vec(rows, &slope[..n], &mut out.slope);
-            if along.with_gram {
-                gram::add_weighted_gram(rows, n_cols, &curvature[..n], &mut out.gram);
+            if along.check {
+                let [balance, size] = &mut out.balance;
+                apply::add_tr_mul_vec(rows, &y[..n], balance);
+                for (row, y) in rows.chunks_exact(n_cols).zip(&y) {
+                    size.iter_mut().zip(row).for_each(|(s, a)| *s += (a * y).abs());
+                }
+            }
+            if with_gram {
+                gram::add_weighted_gram(rows, n_cols, &weight[..n], &mut out.gram);
             }
         },
         |total, part| {
+            let add = |total: &mut [f64], part: &[f64]| total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
             total.loss += part.loss;
-            total.slope.iter_mut().zip(&part.slope).for_each(|(t, p)| *t += p);
-            total.gram.iter_mut().zip(&part.gram).for_each(|(t, p)| *t += p);
+            add(&mut total.slope, &part.slope);
+            add(&mut total.gram, &part.gram);
+            total.balance.iter_mut().zip(&part.balance).for_each(|(t, p)| add(t, p));
             total.dual.linear += part.dual.linear;
             total.dual.conjugate += part.dual.conjugate;
             total.dual.largest = total.dual.largest.max(part.dual.largest);

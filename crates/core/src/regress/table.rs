@@ -99,6 +99,8 @@ impl Table for MemoryTable<'_> {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shape {
     pub(super) intercept: bool,
+    /// Whether targets 0 and 1 become −1 and +1.
+    pub(super) signs: bool,
     /// Maps `[a, 1, b]` (or `[a, b]`) to `[features, target]`; `None` for the identity.
     pub(super) map: Option<Mat>,
 }
@@ -118,12 +120,15 @@ impl Shape {
 
     /// The solver's form of some rows of the source.
     pub(super) fn apply<'s>(&self, rows: &'s [f64], n_cols: usize, scratch: &'s mut Scratch) -> &'s [f64] {
-        let rows = if self.intercept {
+        let rows = if self.intercept || self.signs {
             scratch.extended.clear();
             for row in rows.chunks_exact(n_cols) {
                 let (features, target) = row.split_at(n_cols - 1);
                 scratch.extended.extend_from_slice(features);
-                scratch.extended.extend_from_slice(&[1.0, target[0]]);
+                if self.intercept {
+                    scratch.extended.push(1.0);
+                }
+                scratch.extended.push(if self.signs { 2.0 * target[0] - 1.0 } else { target[0] });
             }
             &scratch.extended
         } else {
@@ -189,40 +194,45 @@ impl Table for StreamTable<'_> {
     }
 }
 
-/// A source with a constant column before its last one: what the sampler sees of a fit with an intercept.
-pub(super) struct WithIntercept<'a>(pub(super) &'a dyn RowSource);
+/// A source in the solver's form: what the sampler sees of a fit.
+pub(super) struct Reshaped<'a> {
+    pub(super) source: &'a dyn RowSource,
+    pub(super) shape: &'a Shape,
+}
 
-impl RowSource for WithIntercept<'_> {
+impl RowSource for Reshaped<'_> {
     fn n_cols(&self) -> usize {
-        self.0.n_cols() + 1
+        self.shape.n_cols(self.source.n_cols())
     }
 
     fn n_rows(&self) -> Option<u64> {
-        self.0.n_rows()
+        self.source.n_rows()
     }
 
     fn n_chunks(&self) -> usize {
-        self.0.n_chunks()
+        self.source.n_chunks()
     }
 
     fn scan(&self, chunk: usize, visit: &mut dyn FnMut(&RowBlock<'_>) -> Result<()>) -> Result<()> {
-        let shape = Shape { intercept: true, map: None };
         let mut scratch = Scratch::default();
-        self.0.scan(chunk, &mut |block| {
-            // Tiles, not blocks: the widened copy stays in cache.
-            for (t, rows) in block.values.chunks(TILE_ROWS * block.n_cols).enumerate() {
-                let (first, n) = (t * TILE_ROWS, rows.len() / block.n_cols);
+        self.source.scan(chunk, &mut |block| {
+            // A few tiles at a time: the widened copy stays in cache.
+            for (t, rows) in block.values.chunks(RESHAPED_ROWS * block.n_cols).enumerate() {
+                let (first, n) = (t * RESHAPED_ROWS, rows.len() / block.n_cols);
                 let ids = match block.ids {
                     rows::RowIds::From(id) => rows::RowIds::From(id + first as u64),
                     rows::RowIds::List(ids) => rows::RowIds::List(&ids[first..first + n]),
                 };
-                let values = shape.apply(rows, block.n_cols, &mut scratch);
-                visit(&RowBlock { n_cols: block.n_cols + 1, values, ids, records: None })?;
+                let values = self.shape.apply(rows, block.n_cols, &mut scratch);
+                visit(&RowBlock { n_cols: self.n_cols(), values, ids, records: None })?;
             }
             Ok(())
         })
     }
 }
+
+/// Rows that [`Reshaped`] widens at a time.
+const RESHAPED_ROWS: usize = 4 * TILE_ROWS;
 
 /// All rows of a source in the solver's form, row-major.
 ///

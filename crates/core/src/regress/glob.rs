@@ -1,0 +1,239 @@
+//! Exact quantile regression from few rows: rows whose residual keeps its sign are added up into two ("globbed").
+//!
+//! Given coefficients near the optimum, the rows are split into MID (small residuals for their leverage) and the rest, by
+//! sign, LO and HI. The pinball loss is sub-additive, `ρ(Σ r) ≤ Σ ρ(r)`, so the problem on MID and the two sums has an optimum
+//! **at most** that of all rows, for any split: its dual value is a rigorous lower bound. It equals the full optimum once all
+//! signs of LO and HI are right (Portnoy and Koenker, Statistical Science 1997; the bound is derived in the method note,
+//! section 3.6).
+
+use std::borrow::Cow;
+
+use subspan_linalg::{Mat, apply, cholesky};
+
+use super::condition::{Basis, Design};
+use super::solve::{self, Solved};
+use super::table::{StreamTable, TILE_ROWS, Table, Tile};
+use crate::error::Result;
+use crate::observe::Observer;
+
+/// How the rows of one quantile's problem are split: `a` is MID iff `(b − a·x)² ≤ threshold² · ‖factorᵀ a‖²`.
+#[derive(Debug, Clone)]
+pub(super) struct Split {
+    pub(super) level: f64,
+    pub(super) coefficients: Vec<f64>,
+    pub(super) threshold: f64,
+}
+
+/// The rows of a split.
+#[derive(Debug, Clone)]
+pub(super) struct Groups {
+    /// Pinball loss of all rows at the split's coefficients.
+    pub(super) objective: f64,
+    /// MID rows `[a, b]`, and their global indices, increasing unless rows were moved in.
+    pub(super) mid: Vec<f64>,
+    pub(super) mid_ids: Vec<u64>,
+    /// Sums of the rows with negative and with positive residual, and how many they are.
+    pub(super) sums: [Vec<f64>; 2],
+    pub(super) counts: [u64; 2],
+}
+
+/// Splits all rows, for several quantiles in one pass. Cost: `n (d² + 6 d)` flop; memory: the MID rows.
+///
+/// `factor` is `(d + 1) x (d + 1)` upper triangular or `(d + 1) x r`, with zeros for the target.
+///
+/// # Errors
+/// What the source reports.
+pub(super) fn split(table: &StreamTable<'_>, factor: &Spread, splits: &[Split]) -> Result<Vec<Groups>> {
+    let n_cols = table.n_features() + 1;
+    let fits: Vec<Vec<f64>> = splits.iter().map(|s| residual_fit(&s.coefficients)).collect();
+    let empty = || Groups {
+        objective: 0.0,
+        mid: Vec::new(),
+        mid_ids: Vec::new(),
+        sums: [vec![0.0; n_cols], vec![0.0; n_cols]],
+        counts: [0; 2],
+    };
+    table.pass_rows(
+        || splits.iter().map(|_| empty()).collect::<Vec<_>>(),
+        |groups, Tile { rows, weights }, block, first| {
+            let n = weights.len();
+            let [mut r, mut spread, mut low, mut high] = [[0.0; TILE_ROWS]; 4];
+            apply::row_norms_sq(rows, &factor.factor, factor.upper, &mut spread[..n]);
+            for ((split, fit), group) in splits.iter().zip(&fits).zip(groups) {
+                apply::mul_vec(rows, fit, &mut r[..n]);
+                let t = split.level;
+                let limit = split.threshold * split.threshold;
+                for i in 0..n {
+                    group.objective += (t * r[i]).max((t - 1.0) * r[i]);
+                    let mid = r[i] * r[i] <= limit * spread[i];
+                    low[i] = f64::from(u8::from(!mid && r[i] < 0.0));
+                    high[i] = f64::from(u8::from(!mid && r[i] >= 0.0));
+                    if mid {
+                        group.mid.extend_from_slice(&rows[i * n_cols..(i + 1) * n_cols]);
+                        group.mid_ids.push(block.id(first + i));
+                    }
+                }
+                for (side, members) in [&low, &high].into_iter().enumerate() {
+                    group.counts[side] += members[..n].iter().sum::<f64>() as u64;
+                    apply::add_tr_mul_vec(rows, &members[..n], &mut group.sums[side]);
+                }
+            }
+        },
+        |total, part| {
+            for (total, part) in total.iter_mut().zip(part) {
+                total.objective += part.objective;
+                total.mid.extend_from_slice(&part.mid);
+                total.mid_ids.extend_from_slice(&part.mid_ids);
+                for side in 0..2 {
+                    total.sums[side].iter_mut().zip(&part.sums[side]).for_each(|(t, p)| *t += p);
+                    total.counts[side] += part.counts[side];
+                }
+            }
+        },
+    )
+}
+
+/// What all rows say about new coefficients of a split problem.
+#[derive(Debug, Clone)]
+pub(super) struct Verdict {
+    /// Pinball loss of all rows.
+    pub(super) objective: f64,
+    /// Rows of LO and HI whose residual changed sign, with their side and global index.
+    pub(super) wrong: Vec<f64>,
+    pub(super) wrong_ids: Vec<(u64, usize)>,
+}
+
+/// Checks new coefficients of several splits in one pass of `4 n d` flop each.
+///
+/// # Errors
+/// What the source reports.
+pub(super) fn check(table: &StreamTable<'_>, pairs: &[(&Split, &Groups, &[f64])]) -> Result<Vec<Verdict>> {
+    let n_cols = table.n_features() + 1;
+    let fits: Vec<[Vec<f64>; 2]> =
+        pairs.iter().map(|(s, _, x)| [residual_fit(&s.coefficients), residual_fit(x)]).collect();
+    table.pass_rows(
+        || vec![Verdict { objective: 0.0, wrong: Vec::new(), wrong_ids: Vec::new() }; pairs.len()],
+        |verdicts, Tile { rows, weights }, block, first| {
+            let n = weights.len();
+            let [mut before, mut after] = [[0.0; TILE_ROWS]; 2];
+            for (((split, groups, _), fits), verdict) in pairs.iter().zip(&fits).zip(verdicts) {
+                apply::mul_vec(rows, &fits[0], &mut before[..n]);
+                apply::mul_vec(rows, &fits[1], &mut after[..n]);
+                let t = split.level;
+                for i in 0..n {
+                    let r = after[i];
+                    verdict.objective += (t * r).max((t - 1.0) * r);
+                    let side = usize::from(before[i] >= 0.0);
+                    let flipped = if side == 0 { r > 0.0 } else { r < 0.0 };
+                    if flipped && !groups.holds(block.id(first + i)) {
+                        verdict.wrong.extend_from_slice(&rows[i * n_cols..(i + 1) * n_cols]);
+                        verdict.wrong_ids.push((block.id(first + i), side));
+                    }
+                }
+            }
+        },
+        |total, part| {
+            for (total, part) in total.iter_mut().zip(part) {
+                total.objective += part.objective;
+                total.wrong.extend_from_slice(&part.wrong);
+                total.wrong_ids.extend_from_slice(&part.wrong_ids);
+            }
+        },
+    )
+}
+
+impl Groups {
+    /// Whether row `id` is a MID row.
+    fn holds(&self, id: u64) -> bool {
+        self.mid_ids.binary_search(&id).is_ok()
+    }
+
+    /// Moves rows that `check` found on the wrong side into MID.
+    pub(super) fn admit(&mut self, verdict: &Verdict) {
+        let n_cols = self.sums[0].len();
+        for (row, (id, side)) in verdict.wrong.chunks_exact(n_cols).zip(&verdict.wrong_ids) {
+            self.counts[*side] -= 1;
+            self.sums[*side].iter_mut().zip(row).for_each(|(s, v)| *s -= v);
+            let at = self.mid_ids.partition_point(|other| other < id);
+            // Rows are few and MID is large: ids are inserted in order, rows are appended (their order does not matter).
+            self.mid_ids.insert(at, *id);
+            self.mid.extend_from_slice(row);
+        }
+    }
+
+    pub(super) fn globbed(&self) -> u64 {
+        self.counts[0] + self.counts[1]
+    }
+
+    /// Solves the reduced problem: its `lower` bounds the optimum over all rows from below.
+    ///
+    /// # Errors
+    /// As [`solve::pinball`].
+    pub(super) fn solve(&self, level: f64, tolerance: f64, observer: &dyn Observer) -> Result<Solved> {
+        let n_cols = self.sums[0].len();
+        let mut values = self.mid.clone();
+        let mut weights = vec![1.0; values.len() / n_cols];
+        for (sum, count) in self.sums.iter().zip(self.counts) {
+            if count > 0 {
+                // The mean row with the weight of all: pinball losses are positively homogeneous.
+                values.extend(sum.iter().map(|s| s / count as f64));
+                weights.push(count as f64);
+            }
+        }
+        let design = Design::new(Cow::Borrowed(&values), n_cols, Some(Cow::Owned(weights)), Basis::Whitened, observer)?;
+        solve::pinball(&design, level, 1.0, tolerance, None, observer)
+    }
+}
+
+/// `[−x, 1]`: maps `[a, b]` to `b − a·x`.
+fn residual_fit(x: &[f64]) -> Vec<f64> {
+    x.iter().map(|x| -x).chain([1.0]).collect()
+}
+
+/// How uncertain a row's residual is: `‖factorᵀ a‖`, the root of the row's leverage in the pilot.
+#[derive(Debug, Clone)]
+pub(super) struct Spread {
+    factor: Mat,
+    upper: bool,
+}
+
+impl Spread {
+    /// From a factor `F` (`d x r`) that whitens the pilot's rows.
+    pub(super) fn new(f: &Mat) -> Self {
+        let d = f.n_rows();
+        // The triangular factor with the same F Fᵀ halves the work: Cholesky in reversed order of the columns.
+        let inverse = f.mul(&f.transpose());
+        let flipped = Mat::from_fn(d, d, |i, j| inverse[(d - 1 - i, d - 1 - j)]);
+        if d > 0
+            && f.n_cols() == d
+            && let Ok(c) = cholesky(&flipped)
+        {
+            let l = c.l();
+            let factor =
+                Mat::from_fn(d + 1, d + 1, |i, j| if i <= j && j < d { l[(d - 1 - i, d - 1 - j)] } else { 0.0 });
+            return Self { factor, upper: true };
+        }
+        Self { factor: Mat::from_fn(d + 1, f.n_cols(), |i, j| if i < d { f[(i, j)] } else { 0.0 }), upper: false }
+    }
+
+    /// The threshold that makes the given share of the (weighted) rows MID.
+    pub(super) fn threshold(&self, rows: &[f64], weights: &[f64], x: &[f64], share: f64) -> f64 {
+        let n = weights.len();
+        let (mut r, mut spread) = (vec![0.0; n], vec![0.0; n]);
+        apply::mul_vec(rows, &residual_fit(x), &mut r);
+        apply::row_norms_sq(rows, &self.factor, self.upper, &mut spread);
+        let mut order: Vec<(f64, f64)> = (0..n)
+            .map(|i| (if spread[i] > 0.0 { r[i].abs() / spread[i].sqrt() } else { f64::INFINITY }, weights[i]))
+            .collect();
+        order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let wanted = share * weights.iter().sum::<f64>();
+        let mut mass = 0.0;
+        for (ratio, weight) in &order {
+            mass += weight;
+            if mass >= wanted && ratio.is_finite() {
+                return *ratio;
+            }
+        }
+        f64::MAX.sqrt()
+    }
+}
