@@ -248,8 +248,8 @@ pub(super) fn minimise<L: SmoothLoss>(
         minimum.lower = minimum.lower.max(dual_value(loss, &next, goal.penalty, &moved(&x, 1.0, &dx)));
 
         let total = |losses: f64, step: f64| losses + penalised(&moved(&x, step, &dx));
-        let ceiling = minimum.objective + ROUNDING * minimum.objective.abs();
-        if !(total(next.loss, step) <= ceiling) {
+        let fell = |value: f64| value <= minimum.objective + ROUNDING * minimum.objective.abs();
+        if !fell(total(next.loss, step)) {
             // Take the best of ever shorter steps, and a cautious curvature there.
             caution = 1.0;
             let steps: Vec<f64> = (0..TRIALS).map(|i| step.min(1.0) * 0.5f64.powi(i as i32)).collect();
@@ -258,7 +258,7 @@ pub(super) fn minimise<L: SmoothLoss>(
                 let value = total(*found, *step);
                 if value < best.0 { (value, *step) } else { best }
             });
-            if !(best <= ceiling) {
+            if !fell(best) {
                 if before == Curvature::Cautious(1.0) {
                     break;
                 }
