@@ -319,3 +319,79 @@ fn structure_is_found_for_even_p() {
     let gaussian = draw(&gaussian(n, d, 26), d, &config(4.0, 200, Rule::Auto, Draw::Poisson), 0);
     assert_eq!(gaussian.summary.rule, Rule::Lewis);
 }
+
+/// Orthonormal-like columns mixed so that the condition number is known: leverage must not notice.
+#[test]
+fn leverage_survives_ill_conditioning_and_extreme_scales() {
+    let (n, d) = (4000, 4);
+    let base = gaussian(n, d, 30);
+    let truth = sample::leverage_scores(&DenseRows::new(&base, d).expect("a table"), SILENT).expect("scores");
+    let worst = |values: &[f64]| {
+        let found = sample::leverage_scores(&DenseRows::new(values, d).expect("a table"), SILENT).expect("scores");
+        // Relative to the mean leverage: the smallest ones are differences of numbers of that size.
+        let mean = d as f64 / n as f64;
+        truth.iter().zip(found).map(|(t, f)| (f - t).abs() / (t + mean)).fold(0.0, f64::max)
+    };
+    // One pass is trusted up to condition 2e5, where it is good to 1e-6; beyond, a second pass is.
+    for condition in [1e4, 1e6, 1e8, 1e10] {
+        // Rounding the table to doubles already moves its scores by the condition number times 2⁻⁵³.
+        let tolerance = 1e-6 + 4.0 * condition * f64::EPSILON;
+        // Columns b, b + c/κ, ...: nearly parallel.
+        let mixed: Vec<f64> =
+            base.chunks_exact(d).flat_map(|r| [r[0], r[0] + r[1] / condition, r[2], r[3] + r[0]]).collect();
+        assert!(worst(&mixed) < tolerance, "condition {condition}: {}", worst(&mixed));
+    }
+    for scale in [1e-200, 1e-150, 1e150, 1e200] {
+        let scaled: Vec<f64> = base.chunks_exact(d).flat_map(|r| [r[0] * scale, r[1], r[2] / scale, r[3]]).collect();
+        assert!(worst(&scaled) < 1e-12, "scale {scale}: {}", worst(&scaled));
+        for p in [1.0, 1.5] {
+            let table = DenseRows::new(&scaled, d).expect("a table");
+            let s = sample::run(&table, &config(p, 300, Rule::Auto, Draw::Poisson), 0, SILENT).expect("a sample");
+            assert_eq!(s.summary.rank, d);
+            let i = s.row_ids[7] as usize;
+            assert_eq!(s.rows.row(7), &scaled[i * d..(i + 1) * d], "rows come back as they were");
+        }
+    }
+}
+
+#[test]
+fn a_distortion_asked_for_is_kept_in_49_of_50_draws() {
+    let (n, d, epsilon) = (20_000, 5, 0.3);
+    let values = gaussian(n, d, 31);
+    let table = DenseRows::new(&values, d).expect("a table");
+    let c = Config { size: Size::Epsilon(epsilon), ..Config::rows(2.0, 1) };
+    let misses = (0..50)
+        .filter(|seed| {
+            let s = sample::run(&table, &c, *seed, SILENT).expect("a sample");
+            let e = s.certificate.expect("a certificate");
+            e.upper > epsilon || e.lower < -epsilon
+        })
+        .count();
+    assert!(misses <= 1, "{misses} of 50");
+}
+
+/// Sampling theory says `ε ~ √(d/m)`: the constant may not grow with the dimension.
+#[test]
+fn distortion_scales_with_the_dimension_as_theory_says() {
+    let n = 20_000;
+    for (p, dims, seeds) in [(2.0, vec![8, 16, 32, 64], 7), (1.0, vec![8, 16, 32], 5)] {
+        let constants: Vec<f64> = dims
+            .iter()
+            .map(|d| {
+                let values = gaussian(n, *d, 32);
+                let table = DenseRows::new(&values, *d).expect("a table");
+                let m = 40 * *d as u64;
+                let mut e: Vec<f64> = (0..seeds)
+                    .map(|seed| {
+                        let c = sample::run(&table, &Config::rows(p, m), seed, SILENT).expect("a sample").certificate;
+                        c.map_or(f64::NAN, |c| c.upper.max(-c.lower)) * (m as f64 / *d as f64).sqrt()
+                    })
+                    .collect();
+                e.sort_by(f64::total_cmp);
+                e[e.len() / 2]
+            })
+            .collect();
+        let mean = constants.iter().sum::<f64>() / constants.len() as f64;
+        assert!(constants.iter().all(|c| (c / mean - 1.0).abs() < 0.3), "p={p}: {constants:?}");
+    }
+}

@@ -17,7 +17,7 @@ use super::scale::{Inclusion, solve_scale};
 use super::scores::{Score, Scorer, whitened};
 use super::select::{Drawn, Kept};
 use super::stages::Stage;
-use super::{Config, Draw, ROWS_PER_EPSILON, Rule, Sample, Size, into_sample, summarize};
+use super::{Config, Draw, Rule, Sample, Size, into_sample, rows_for, summarize};
 use crate::draw::Stream;
 use crate::error::{Error, Result};
 use crate::observe::{Event, Observer, Silent, phase};
@@ -93,7 +93,7 @@ impl MergeReduce {
         }
         let rows = match config.size {
             Size::Rows(m) => m,
-            Size::Epsilon(e) => (ROWS_PER_EPSILON * n_cols as f64 / (e * e)).ceil() as u64,
+            Size::Epsilon(epsilon) => rows_for(epsilon, config.p, n_cols),
         };
         let node_rows = usize::try_from(rows).unwrap_or(usize::MAX).saturating_mul(NODE_FACTOR);
         Ok(Self {

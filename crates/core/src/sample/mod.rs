@@ -13,6 +13,7 @@ mod merge_reduce;
 mod outcome;
 mod power;
 mod scale;
+mod scaled;
 mod scores;
 mod select;
 mod sensitivity;
@@ -37,12 +38,15 @@ use crate::error::Result;
 use crate::observe::Observer;
 use crate::rows::RowSource;
 use draws::{Draws, Table};
-use scores::whitened;
+use scores::{Whitened, whitened_in_range};
 use select::{Drawn, Kept};
 use stages::{Facts, Stage, predicted_rows};
 
-/// Rows per unit distortion, times `ε²/d`: the upper end measured for p = 1 on Gaussian rows.
-const ROWS_PER_EPSILON: f64 = 1.7;
+/// Rows at which the distortion stayed within `epsilon` in at least 49 of 50 draws: `(1.5 + 0.8 p)² d/ε²`, from the largest
+/// `ε √(m/d)` seen for Gaussian rows, `d` from 2 to 40: 2.3 at p = 1, 2.6 at 1.5, 3.0 at 2 (heavy-tailed rows need fewer).
+fn rows_for(epsilon: f64, p: f64, rank: usize) -> u64 {
+    ((1.5 + 0.8 * p).powi(2) * rank as f64 / (epsilon * epsilon)).ceil() as u64
+}
 
 /// Draws a weighted sample of the table's rows.
 ///
@@ -63,14 +67,31 @@ const ROWS_PER_EPSILON: f64 = 1.7;
 /// ```
 pub fn run(source: &dyn RowSource, config: &Config, seed: u64, observer: &dyn Observer) -> Result<Sample> {
     config.check()?;
-    let whitened = whitened(source, observer)?;
-    let table = Table { source, whitened: &whitened, whole: true };
+    let (scaled, whitened) = whitened_in_range(source, observer)?;
+    let mut sample = match &scaled {
+        None => run_on(source, &whitened, config, seed, observer)?,
+        Some(scaled) => run_on(scaled, &whitened, config, seed, observer)?,
+    };
+    if let Some(scaled) = scaled {
+        scaled.unscale(sample.rows.as_mut_slice());
+    }
+    Ok(sample)
+}
+
+fn run_on(
+    source: &dyn RowSource,
+    whitened: &Whitened,
+    config: &Config,
+    seed: u64,
+    observer: &dyn Observer,
+) -> Result<Sample> {
+    let table = Table { source, whitened, whole: true };
     let mut draws = Draws::new(config, seed, observer);
     draws.passes = whitened.passes;
     let rank = whitened.whitener.rank;
     let rows = match config.size {
         Size::Rows(m) => m,
-        Size::Epsilon(e) => (ROWS_PER_EPSILON * rank as f64 / (e * e)).ceil() as u64,
+        Size::Epsilon(epsilon) => rows_for(epsilon, config.p, rank),
     };
     let total_sensitivity = if config.p > 2.0 && config.rule == Rule::Auto {
         Some(match draws.lift(table)? {

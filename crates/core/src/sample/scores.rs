@@ -1,14 +1,18 @@
 //! Importance scores as stateless functions of a row, and the passes that prepare them.
 
-use subspan_linalg::apply::row_norms_sq;
-use subspan_linalg::{Mat, Whitener, gram, whiten};
+use subspan_linalg::apply::{RowFactor, row_norms_sq};
+use subspan_linalg::{LinalgError, Mat, Whitener, gram, precondition, whiten};
 
 use super::lewis::{LewisChain, SCORE_TOLERANCE, lewis_chain};
 use super::lift::{Lift, LiftedRows};
+use super::scaled::ScaledRows;
 use super::sensitivity::SensitivitySolver;
 use crate::error::{Error, Result};
 use crate::observe::{Observer, phase};
 use crate::rows::{self, RowSource};
+
+/// Rows mapped at a time.
+const TILE_ROWS: usize = 512;
 
 /// A table's whitening factor and size.
 #[derive(Debug, Clone)]
@@ -18,20 +22,78 @@ pub(crate) struct Whitened {
     pub(crate) n_rows: u64,
     /// Passes over the source it took.
     pub(crate) passes: usize,
+    /// Whether a column is zero or too small for its squares.
+    pub(crate) columns_lost: bool,
 }
 
-/// Reads the table once (again when it is ill-conditioned) for its whitening factor.
+/// Reads the table once for its whitening factor, a second time if it is ill-conditioned or rank-deficient.
 pub(crate) fn whitened(source: &dyn RowSource, observer: &dyn Observer) -> Result<Whitened> {
     phase(observer, "score", source.n_rows());
     let (gram, n_rows) = gram_pass(source, observer)?;
     if n_rows == 0 {
         return Err(Error::Empty { what: "rows" });
     }
-    let whitener = whiten(&gram, n_rows)?;
-    if whitener.rank == 0 {
+    let mut found = Whitened { whitener: whiten(&gram, n_rows)?, n_rows, passes: 1, columns_lost: columns_lost(&gram) };
+    if !found.whitener.resolved {
+        let first = precondition(&gram, n_rows)?;
+        found.whitener = first.refine(&mapped_gram_pass(source, &first, observer)?, n_rows)?;
+        found.passes = 2;
+    }
+    if found.whitener.rank == 0 && !found.columns_lost {
         return Err(Error::AllZero);
     }
-    Ok(Whitened { whitener, n_rows, passes: 1 })
+    Ok(found)
+}
+
+/// [`whitened`], of the source itself or, where the squares of its values leave the range of `f64`, of its columns scaled to
+/// size one.
+pub(crate) fn whitened_in_range<'a>(
+    source: &'a dyn RowSource,
+    observer: &dyn Observer,
+) -> Result<(Option<ScaledRows<'a>>, Whitened)> {
+    let found = match whitened(source, observer) {
+        Ok(found) if !found.columns_lost => return Ok((None, found)),
+        Err(Error::Linalg(LinalgError::NonFinite { .. })) => None,
+        other => Some(other?),
+    };
+    match (ScaledRows::new(source, observer)?, found) {
+        (Some(scaled), _) => {
+            let whitened = whitened(&scaled, observer)?;
+            Ok((Some(scaled), whitened))
+        }
+        (None, Some(found)) if found.whitener.rank > 0 => Ok((None, found)),
+        (None, Some(_)) => Err(Error::AllZero),
+        (None, None) => Err(Error::Linalg(LinalgError::NonFinite { row: 0, column: 0 })),
+    }
+}
+
+/// Whether a column's sum of squares is so small that it may have been lost to underflow.
+fn columns_lost(gram: &Mat) -> bool {
+    const SMALLEST_SURE_SUM: f64 = 1e-250;
+    (0..gram.n_rows()).any(|j| gram[(j, j)] < SMALLEST_SURE_SUM)
+}
+
+/// `(AF)ᵀ(AF)` in one pass.
+fn mapped_gram_pass(source: &dyn RowSource, whitener: &Whitener, observer: &dyn Observer) -> Result<Mat> {
+    let (d, r) = (source.n_cols(), whitener.factor.n_cols());
+    let factor = RowFactor::new(&whitener.factor, whitener.upper);
+    let mut total = rows::fold(
+        source,
+        observer,
+        || Mat::zeros(r, r),
+        |total, block| {
+            let mut mapped = vec![0.0; TILE_ROWS * r];
+            for tile in block.values.chunks(TILE_ROWS * d) {
+                let mapped = &mut mapped[..tile.len() / d * r];
+                factor.map_rows(tile, mapped);
+                gram::add_gram(mapped, r, total.as_mut_slice());
+            }
+            Ok(())
+        },
+        |total, g| total.as_mut_slice().iter_mut().zip(g.as_slice()).for_each(|(t, g)| *t += g),
+    )?;
+    gram::symmetrize(total.as_mut_slice(), r);
+    Ok(total)
 }
 
 /// `AᵀA` (both triangles) and the number of rows.
@@ -133,12 +195,10 @@ impl Scorer {
 /// # Ok::<(), subspan::Error>(())
 /// ```
 pub fn leverage_scores(source: &dyn RowSource, observer: &dyn Observer) -> Result<Vec<f64>> {
-    let leverage = whitened(source, observer)?.whitener;
-    all_scores(
-        source,
-        &Scorer { score: Score::Leverage { power: 1.0 }, augment: false, floor: 0.0, leverage },
-        observer,
-    )
+    let (scaled, found) = whitened_in_range(source, observer)?;
+    let score = Score::Leverage { power: 1.0 };
+    let scorer = Scorer { score, augment: false, floor: 0.0, leverage: found.whitener };
+    all_scores(scaled.as_ref().map_or(source, |s| s), &scorer, observer)
 }
 
 /// l_p Lewis weights of every row to a log-error of 1e-6; they add up to the rank.
@@ -149,13 +209,11 @@ pub fn leverage_scores(source: &dyn RowSource, observer: &dyn Observer) -> Resul
 /// `p < 1`, an empty or all-zero table, [`Error::NotConverged`], what the source reports.
 pub fn lewis_weights(source: &dyn RowSource, p: f64, observer: &dyn Observer) -> Result<Vec<f64>> {
     check_p(p)?;
-    let w = whitened(source, observer)?;
-    let (chain, _) = lewis_chain(source, &w.whitener, w.n_rows, p, SCORE_TOLERANCE, observer)?;
-    all_scores(
-        source,
-        &Scorer { score: Score::Lewis(chain), augment: false, floor: 0.0, leverage: w.whitener },
-        observer,
-    )
+    let (scaled, found) = whitened_in_range(source, observer)?;
+    let source = scaled.as_ref().map_or(source, |s| s);
+    let (chain, _) = lewis_chain(source, &found.whitener, found.n_rows, p, SCORE_TOLERANCE, observer)?;
+    let scorer = Scorer { score: Score::Lewis(chain), augment: false, floor: 0.0, leverage: found.whitener };
+    all_scores(source, &scorer, observer)
 }
 
 /// Every row's score, in row order.

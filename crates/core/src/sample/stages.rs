@@ -94,6 +94,8 @@ fn best_above_two(p: f64, facts: &Facts) -> Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::draw::Stream;
+    use crate::sample::scale::{Inclusion, solve_scale};
 
     fn rules(p: f64, facts: &Facts) -> Vec<Rule> {
         plan(&Config::rows(p, facts.rows), facts).iter().map(|s| s.rule).collect()
@@ -120,5 +122,56 @@ mod tests {
         assert_eq!((stages[0].rule, stages[0].target), (Rule::Lewis, 20_000.0));
         let lifted = plan(&Config { rule: Rule::Sensitivity, ..Config::rows(4.0, 1000) }, &facts);
         assert_eq!(lifted.len(), 1, "the lift scores every row in closed form");
+    }
+
+    /// The hard instance of Munteanu and Omlor (ICML 2024): a flat Gaussian block beside repeated unit vectors. Plain l_1
+    /// sensitivities need `d^1.5` rows before the flat block keeps its rank, sensitivities plus leverage need `d`.
+    #[test]
+    fn leverage_repairs_plain_sensitivities_on_the_hard_instance() {
+        let dims = [32usize, 64, 128, 256, 512];
+        let slope = |augment: bool| {
+            let points: Vec<(f64, f64)> =
+                dims.iter().map(|d| ((*d as f64).ln(), (rows_for_rank(*d, augment) as f64).ln())).collect();
+            let n = points.len() as f64;
+            let (mx, my) = (points.iter().map(|p| p.0).sum::<f64>() / n, points.iter().map(|p| p.1).sum::<f64>() / n);
+            points.iter().map(|p| (p.0 - mx) * (p.1 - my)).sum::<f64>()
+                / points.iter().map(|p| (p.0 - mx).powi(2)).sum::<f64>()
+        };
+        let (plain, augmented) = (slope(false), slope(true));
+        assert!((1.35..1.55).contains(&plain), "plain sensitivities: slope {plain:.3}");
+        assert!((0.9..1.1).contains(&augmented), "with leverage: slope {augmented:.3}");
+    }
+
+    /// Expected rows at which at least `d` rows of the flat block are drawn in 45 of 50 seeds.
+    fn rows_for_rank(d: usize, augment: bool) -> usize {
+        let (n, copies) = (16 * d, 64);
+        let mut rng = Stream::new(d as u64, "hard instance").rng(0);
+        // σᵢ = ‖fᵢ‖ / (N √(2/π)) and τᵢ = ‖fᵢ‖² / N for the flat rows, 1/copies for both on the others.
+        let norms_sq: Vec<f64> = (0..n).map(|_| (0..d).map(|_| rng.normal().powi(2)).sum()).collect();
+        let mut scores: Vec<f64> = norms_sq
+            .iter()
+            .map(|s| {
+                let tau = if augment { s / n as f64 } else { 0.0 };
+                s.sqrt() / (n as f64 * std::f64::consts::FRAC_2_PI.sqrt()) + tau
+            })
+            .collect();
+        let other = (1.0 + f64::from(u8::from(augment))) / copies as f64;
+        scores.resize(n + copies * d, other);
+        let zeros = vec![0.0; scores.len()];
+        let enough = |m: usize| {
+            let scale = solve_scale(&scores, &zeros, 0.0, 0.0, m as f64);
+            let inclusion = Inclusion { scale, floor: 0.0, guard: 0.0 };
+            let good = (0..50).filter(|seed| {
+                let stream = Stream::new(*seed, "rows");
+                (0..n).filter(|i| stream.uniform(*i as u64) < inclusion.probability(scores[*i], 0.0)).count() >= d
+            });
+            good.count() >= 45
+        };
+        let (mut low, mut high) = (d, scores.len());
+        while high - low > 1 {
+            let middle = (low + high) / 2;
+            if enough(middle) { high = middle } else { low = middle }
+        }
+        high
     }
 }
