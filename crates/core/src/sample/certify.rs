@@ -32,8 +32,8 @@ pub(crate) fn certify(
         return Ok(Certificate { lower: -1.0, upper: 0.0, kind: CertificateKind::Exact, reference });
     }
     if p == 2.0 {
-        let gram = WeightedTable::new(&kept.values, kept.n_cols, Some(&weights))?.gram();
-        return exact_certificate(&table.whitened.whitener, &gram, table.whitened.n_rows);
+        let sample = WeightedTable::new(&kept.values, kept.n_cols, Some(&weights))?;
+        return exact_certificate(&table.whitened.whitener, &sample, table.whitened.n_rows);
     }
     let n_rows = table.whitened.n_rows;
     if lift_fits(n_rows, kept.n_cols, p)
@@ -41,8 +41,8 @@ pub(crate) fn certify(
     {
         let mut lifted = vec![0.0; kept.len() * lift.dim()];
         lift.lift_rows(&kept.values, &mut lifted);
-        let gram = WeightedTable::new(&lifted, lift.dim(), Some(&weights))?.gram();
-        return lifted_certificate(&whitened.whitener, &gram, n_rows);
+        let sample = WeightedTable::new(&lifted, lift.dim(), Some(&weights))?;
+        return lifted_certificate(&whitened.whitener, &sample, n_rows);
     }
     searched(draws, table, kept, &weights, reference)
 }

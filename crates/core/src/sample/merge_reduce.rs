@@ -67,7 +67,7 @@ impl MergeReduce {
     /// An empty stream of rows of `n_cols` columns.
     ///
     /// `config.rule` may be `auto` (leverage at `p = 2`, else Lewis weights), `leverage`, `root-leverage` or `lewis`. A
-    /// certificate is only measured at `p = 2`.
+    /// certificate is only measured at `p = 2`, and not when columns are collinear or nearly so.
     ///
     /// # Errors
     /// [`Error::Empty`] without columns; [`Error::Parameter`] for a parameter out of range, a rule, draw or loss floor that
@@ -229,10 +229,16 @@ impl MergeReduce {
         summary.condition = table.condition;
         summary.passes = 1;
         summary.order_dependent = true;
-        let certificate = if self.config.certify && self.config.p == 2.0 {
+        if !table.resolved {
+            summary.warnings.push(
+                "collinear or nearly collinear columns: one pass cannot settle the rank, and no accuracy was measured"
+                    .into(),
+            );
+        }
+        let certificate = if self.config.certify && self.config.p == 2.0 && table.resolved {
             let weights: Vec<f64> = drawn.kept.probabilities.iter().map(|q| q.recip()).collect();
             let sample = WeightedTable::new(&drawn.kept.values, self.n_cols, Some(&weights))?;
-            Some(exact_certificate(&table, &sample.gram(), self.rows_in)?)
+            Some(exact_certificate(&table, &sample, self.rows_in)?)
         } else {
             None
         };

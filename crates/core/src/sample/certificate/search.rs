@@ -3,7 +3,7 @@
 //! `F(x) = log Σ uᵢ|aᵢx|^p − log ‖Ax‖_p^p` is climbed up and down from many starts, all of them at once: one pass over the
 //! rows evaluates every direction and its gradient. Directions live on the unit sphere of the whitened space (`‖Ax‖₂ = 1`).
 
-use subspan_linalg::{Mat, Whitener, apply, eigh, par_row_norms_sq, whiten};
+use subspan_linalg::{Mat, Whitener, apply, eigh, par_row_norms_sq};
 
 use super::extremes::null_below;
 use super::sums::{WeightedTable, abs_power_sums, sums_and_gradients};
@@ -73,16 +73,14 @@ pub fn search(
     if sample.n_cols() != d {
         return Err(Error::Shape { what: "a row of the sample", found: sample.n_cols(), expected: d });
     }
-    let gram = reference.gram();
-    let whitener = whiten(&gram, reference.n_rows() as u64)?;
+    let whitener = reference.whitened()?;
     if whitener.rank == 0 {
         return Err(Error::AllZero);
     }
-    let within = whitener.factor.transpose().mul(&sample.gram()).mul(&whitener.factor);
-    let spectrum = eigh(&within)?;
-    let misses_a_direction = spectrum.values[0] <= null_below(&spectrum.values, reference.n_rows());
+    let spectrum = eigh(&sample.mapped_gram(&whitener.factor))?;
+    let misses_a_direction = spectrum.values[0] <= null_below(&spectrum.values, reference.n_rows() as u64);
 
-    let starts = start_directions(reference, sample, p, config, &gram, &whitener, &spectrum.vectors, seed);
+    let starts = start_directions(reference, sample, p, config, &whitener, &spectrum.vectors, seed);
     let found = climb(reference, sample, p, config.iterations, &whitener.factor, &starts, observer)?;
 
     let directions = whitener.factor.mul(&columns(&found.points, &found.worst()));
@@ -104,7 +102,6 @@ fn start_directions(
     sample: &WeightedTable<'_>,
     p: f64,
     config: &Search,
-    gram: &Mat,
     whitener: &Whitener,
     sample_directions: &Mat,
     seed: u64,
@@ -113,7 +110,7 @@ fn start_directions(
     let mut starts: Vec<Vec<f64>> = Vec::new();
     if config.label {
         // F ξ = e_d has the solution ξ = Fᵀ G e_d, because Fᵀ G F = I.
-        let axis = gram.col(gram.n_cols() - 1);
+        let axis = reference.gram().col(reference.n_cols() - 1);
         starts.push(whitener.factor.transpose().mul_vec(&axis));
     }
     let smallest = (0..r.min(INFORMED_STARTS - 1)).map(|j| sample_directions.col(j));

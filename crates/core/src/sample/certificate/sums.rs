@@ -1,7 +1,7 @@
 //! `Σ uᵢ|aᵢx|^p` for many directions `x` at once, and its gradient.
 
 use rayon::prelude::*;
-use subspan_linalg::{Mat, apply};
+use subspan_linalg::{Mat, Whitener, apply, gram, precondition, whiten};
 
 use crate::error::{Error, Result};
 use crate::observe::Observer;
@@ -92,19 +92,43 @@ impl<'a> WeightedTable<'a> {
 
     /// `Σ uᵢ aᵢ aᵢᵀ`, both triangles.
     pub(crate) fn gram(&self) -> Mat {
-        let d = self.n_cols;
+        total_gram(self.n_cols, &self.map_chunks(|chunk| chunk.add_gram()))
+    }
+
+    /// The same of the mapped rows `aᵢF`: more accurate than `Fᵀ gram F`, whose rounding grows with the square of the condition.
+    pub(crate) fn mapped_gram(&self, factor: &Mat) -> Mat {
+        let k = factor.n_cols();
         let partials = self.map_chunks(|chunk| {
-            let mut g = Mat::zeros(d, d);
-            match chunk.weights {
-                None => subspan_linalg::gram::add_gram(chunk.values, d, g.as_mut_slice()),
-                Some(w) => subspan_linalg::gram::add_weighted_gram(chunk.values, d, w, g.as_mut_slice()),
-            }
-            g
+            let mut mapped = vec![0.0; chunk.n_rows() * k];
+            apply::map_rows(chunk.values, factor, &mut mapped);
+            WeightedTable { values: &mapped, n_cols: k, weights: chunk.weights }.add_gram()
         });
-        let mut total = Mat::zeros(d, d);
-        partials.iter().for_each(|g| add(total.as_mut_slice(), g.as_slice()));
-        subspan_linalg::gram::symmetrize(total.as_mut_slice(), d);
-        total
+        total_gram(k, &partials)
+    }
+
+    /// The upper triangle of `Σ uᵢ aᵢ aᵢᵀ`, on this thread.
+    fn add_gram(&self) -> Mat {
+        let d = self.n_cols;
+        let mut g = Mat::zeros(d, d);
+        match self.weights {
+            None => gram::add_gram(self.values, d, g.as_mut_slice()),
+            Some(w) => gram::add_weighted_gram(self.values, d, w, g.as_mut_slice()),
+        }
+        g
+    }
+
+    /// The factor that makes the weighted columns orthonormal, its rank settled.
+    ///
+    /// # Errors
+    /// What the factorizations report.
+    pub(crate) fn whitened(&self) -> Result<Whitener> {
+        let (gram, n) = (self.gram(), self.n_rows() as u64);
+        let whitener = whiten(&gram, n)?;
+        if whitener.resolved {
+            return Ok(whitener);
+        }
+        let first = precondition(&gram, n)?;
+        Ok(first.refine(&self.mapped_gram(&first.factor), n)?)
     }
 }
 
@@ -202,6 +226,14 @@ pub(super) fn sums_and_gradients(rows: &WeightedTable<'_>, directions: &Mat, p: 
         add(gradients.as_mut_slice(), g.as_slice());
     }
     (sums, gradients)
+}
+
+/// Sums of upper triangles, both triangles filled.
+fn total_gram(d: usize, partials: &[Mat]) -> Mat {
+    let mut total = Mat::zeros(d, d);
+    partials.iter().for_each(|g| add(total.as_mut_slice(), g.as_slice()));
+    gram::symmetrize(total.as_mut_slice(), d);
+    total
 }
 
 fn add(total: &mut [f64], part: &[f64]) {

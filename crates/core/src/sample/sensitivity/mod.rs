@@ -9,12 +9,14 @@ mod interior;
 mod irls;
 
 use rayon::prelude::*;
-use subspan_linalg::{Mat, Whitener, apply, par_gram, whiten};
+use subspan_linalg::{Mat, Whitener, apply};
 
 use crate::draw::Stream;
 use crate::error::{Error, Result};
 use crate::observe::{Event, Observer, Silent};
 use crate::rows::check_finite;
+use crate::sample::certificate::WeightedTable;
+use crate::sample::power::norm;
 
 /// Two bounds on a sensitivity.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,9 +32,11 @@ pub struct Bounds {
 /// `upper/lower − 1` at which a solve stops, unless told otherwise.
 pub const DEFAULT_TOLERANCE: f64 = 1e-6;
 
-/// Condition above which one Gram matrix does not whiten well enough (its error grows with the square) and a second one is
-/// formed of the whitened rows.
-const REFINE_ABOVE: f64 = 1e6;
+/// A row whose distance from the span of the table is below this part of its length is taken to be in it.
+const SPAN_TOLERANCE: f64 = 1e-10;
+
+/// Mapping a row to the span and back loses about this many roundings per column, times the condition number.
+const SPAN_ROUNDING: f64 = 16.0;
 
 /// Bounds the sensitivities of rows against one table or weighted coreset.
 ///
@@ -59,7 +63,7 @@ pub struct SensitivitySolver {
 /// Tells whether a row lies in the row span of a rank-deficient table.
 #[derive(Debug, Clone)]
 struct Span {
-    /// `Fᵀ G`, `r x d`: maps a whitened row back.
+    /// `MᵀA`, `r x d`: maps a whitened row back.
     back: Mat,
     /// Column norms.
     norms: Vec<f64>,
@@ -99,23 +103,17 @@ impl SensitivitySolver {
             return Err(Error::AllZero);
         }
         let m = scaled.len() / n_cols;
-        let gram = par_gram(&scaled, n_cols);
-        let mut whitener = whiten(&gram, m as u64)?;
-        let span = (whitener.rank < n_cols).then(|| Span {
-            back: whitener.factor.transpose().mul(&gram),
-            norms: (0..n_cols).map(|j| gram[(j, j)].sqrt()).collect(),
-            // Directions below the whitener's rank cut are not seen as part of the span; the cut is on squares.
-            tolerance: 8.0 * (m.max(n_cols) as f64 * f64::EPSILON).sqrt(),
-        });
+        let whitener = WeightedTable::new(&scaled, n_cols, None)?.whitened()?;
         let mut whitened = Mat::zeros(m, whitener.rank);
         apply::map_rows(&scaled, &whitener.factor, whitened.as_mut_slice());
-        if whitener.condition > REFINE_ABOVE {
-            let second = whiten(&par_gram(whitened.as_slice(), whitener.rank), m as u64)?;
-            whitener.factor = whitener.factor.mul(&second.factor);
-            whitener.rank = second.rank;
-            whitened = Mat::zeros(m, whitener.rank);
-            apply::map_rows(&scaled, &whitener.factor, whitened.as_mut_slice());
-        }
+        let span = (whitener.rank < n_cols).then(|| {
+            let scaled = Mat::from_vec(m, n_cols, scaled);
+            Span {
+                norms: (0..n_cols).map(|j| norm(&scaled.col(j), 2.0)).collect(),
+                back: whitened.transpose().mul(&scaled),
+                tolerance: (SPAN_ROUNDING * n_cols as f64 * f64::EPSILON * whitener.condition).max(SPAN_TOLERANCE),
+            }
+        });
         Ok(Self { p, tolerance: DEFAULT_TOLERANCE, column_scale, whitener, span, rows: whitened })
     }
 
@@ -146,7 +144,7 @@ impl SensitivitySolver {
         let outside = Bounds { lower: 1.0, upper: 1.0, iterations: 0 };
         let mut a = vec![0.0; self.whitener.rank];
         apply::map_rows(&scaled, &self.whitener.factor, &mut a);
-        let size = crate::sample::power::norm(&a, 2.0);
+        let size = norm(&a, 2.0);
         if !size.is_finite() || self.span.as_ref().is_some_and(|span| !span.contains(&scaled, &a)) {
             return Ok(outside);
         }

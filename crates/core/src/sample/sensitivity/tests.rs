@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use subspan_linalg::par_row_norms_sq;
+use subspan_linalg::{par_gram, par_row_norms_sq, whiten};
 
 use super::*;
 use crate::draw::Rng;
@@ -197,6 +197,10 @@ fn rank_deficient_tables_are_solved_in_their_span() {
         let zero = solver.bounds(&[0.0; 3]).unwrap();
         assert_eq!((zero.lower, zero.upper), (0.0, 0.0));
     }
+    // Off the plane by 1e-8 of its length is off the plane.
+    let solver = SensitivitySolver::new(&rows, d, None, 1.5).unwrap();
+    assert_eq!(solver.bounds(&[1.0, 1.0, -1.0 + 1e-8]).unwrap().lower, 1.0);
+    assert!(solver.bounds(&[1.0, 1.0, -1.0]).unwrap().upper < 1.0);
     // A column of zeros in the coreset, but not in the row.
     let solver = SensitivitySolver::new(&[1.0, 0.0, 2.0, 0.0], 2, None, 1.0).unwrap();
     assert_eq!(solver.bounds(&[0.0, 1e-30]).unwrap().upper, 1.0);
@@ -219,7 +223,7 @@ fn extreme_scales_do_not_matter() {
 fn nearly_collinear_columns_are_whitened_twice() {
     let (n, d) = (60, 3);
     let rows = gaussian(n, d, 11);
-    let mixed: Vec<f64> = rows.chunks(d).flat_map(|a| [a[0], a[0] + 3e-7 * a[1], a[2]]).collect();
+    let mixed: Vec<f64> = rows.chunks(d).flat_map(|a| [a[0], a[0] + 1e-8 * a[1], a[2]]).collect();
     for p in [1.0, 1.5, 4.0] {
         assert_close(
             &uppers(&sensitivities(&mixed, d, p).unwrap()),
