@@ -16,11 +16,11 @@ use crate::error::{Error, Result};
 ///
 /// ```
 /// use subspan::{Mat, sample};
-/// // The table is the identity; the sample holds twice the first row and nothing of the second.
+/// // The table is the identity; the sample weighs the first row by 4 and has nothing of the second.
 /// let table = subspan_linalg::whiten(&Mat::identity(2), 2).unwrap();
-/// let sampled = sample::WeightedTable::new(&[1.0, 0.0], 2, Some(&[2.0])).unwrap();
+/// let sampled = sample::WeightedTable::new(&[1.0, 0.0], 2, Some(&[4.0])).unwrap();
 /// let c = sample::exact_certificate(&table, &sampled, 2).unwrap();
-/// assert_eq!((c.lower, c.upper), (-1.0, 1.0));
+/// assert_eq!((c.lower, c.upper), (-1.0, 3.0));
 /// ```
 pub fn exact_certificate(table: &Whitener, sample: &WeightedTable<'_>, n_rows: u64) -> Result<Certificate> {
     spectral(table, sample, n_rows, CertificateKind::Exact)
