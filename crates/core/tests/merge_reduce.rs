@@ -173,3 +173,12 @@ fn what_one_pass_cannot_do_is_an_error() {
     stream.push(&zero).expect("zero rows");
     assert!(matches!(stream.finish(), Err(Error::AllZero)));
 }
+
+#[test]
+fn collinear_columns_are_sampled_but_not_certified() {
+    let plane = heavy(5000, 2, 9);
+    let values: Vec<f64> = plane.chunks(2).flat_map(|a| [a[0], a[1], a[0] - a[1]]).collect();
+    let s = one_pass(&values, 3, &config(2.0, 100, Rule::Auto), 0);
+    assert!(s.certificate.is_none() && s.summary.warnings.iter().any(|w| w.contains("collinear")));
+    assert!((s.row_ids.len() as f64 - 100.0).abs() < 50.0);
+}
