@@ -1,6 +1,7 @@
 //! Files to Subspan's tables and matrices, and back: the only room that opens files.
 //!
-//! - [`Table`]: parquet, CSV and NumPy files as a stream of numeric row blocks; [`write_sample`] writes rows of it back.
+//! - [`Table`]: parquet, CSV, Arrow and NumPy files as a stream of numeric row blocks; [`write_sample`] writes rows of it back.
+//! - [`Matrix`]: features and images from NumPy, safetensors, idx and parquet files, in memory.
 //! - [`AtomicFile`]: outputs that are there whole or not at all.
 //! - [`IoError`]: the catalogue of what can be wrong with a file, each with its place and a hint.
 
@@ -9,28 +10,29 @@ mod atomic;
 mod bytes;
 mod error;
 mod guard;
+mod idx;
+mod matrix;
 mod npy;
 mod npz;
 mod sample;
 mod table;
+mod tensors;
 
 pub use array::DType;
 pub use atomic::{AtomicFile, remove_partial_files, write_bytes_atomically, write_json};
 pub use error::{IoError, Result};
+pub use matrix::Matrix;
 pub use sample::{write_sample, write_sample_to};
 pub use table::{Missing, Table, TableOptions};
 
-/// Splits `archive.npz:KEY` (and the like) into the file and the part after the colon.
-///
-/// A name that exists as a whole is never split.
-pub(crate) fn path_and_part(path: &str) -> (&str, Option<&str>) {
-    /// Files with named parts.
-    const CONTAINERS: [&str; 1] = [".npz:"];
+/// Splits `archive.npz:KEY` (and the like) into the file and the part after the colon; `containers` are endings such as
+/// `.npz:`. A name that exists as a whole is never split.
+pub(crate) fn path_and_part<'a>(path: &'a str, containers: &[&str]) -> (&'a str, Option<&'a str>) {
     if std::path::Path::new(path).exists() {
         return (path, None);
     }
     let lower = path.to_ascii_lowercase();
-    for container in CONTAINERS {
+    for container in containers {
         if let Some(at) = lower.rfind(container) {
             let colon = at + container.len() - 1;
             return (&path[..colon], Some(&path[colon + 1..]));

@@ -1,5 +1,6 @@
 //! Tables: any supported file as a stream of numeric row blocks.
 
+mod arrow;
 mod block;
 mod categories;
 mod csv;
@@ -76,7 +77,7 @@ enum Backend {
 }
 
 /// Table formats, for the hint of an unknown one.
-const SUPPORTED: &str = ".parquet (a file, a directory or a pattern), .csv, .csv.gz, .npy, .npz:KEY";
+const SUPPORTED: &str = ".parquet (a file, a directory or a pattern), .csv, .csv.gz, .arrow, .feather, .npy, .npz:KEY";
 
 impl Table {
     /// Opens `path` and reads what is needed to know its columns: footers and headers; a CSV file, and text columns of any
@@ -85,7 +86,7 @@ impl Table {
     /// # Errors
     /// [`IoError`], as [`Error::Source`].
     pub fn open(path: &str, options: &TableOptions) -> Result<Self> {
-        let (file, part) = path_and_part(path);
+        let (file, part) = path_and_part(path, &[".npz:"]);
         let lower = file.to_ascii_lowercase();
         let mut files = vec![file.to_owned()];
         let backend = if Path::new(file).is_dir() || lower.ends_with(".parquet") {
@@ -93,6 +94,8 @@ impl Table {
             Backend::Columns(Box::new(parquet::ParquetStore::open(&files)?))
         } else if lower.ends_with(".csv") || lower.ends_with(".csv.gz") {
             Backend::Columns(Box::new(csv::CsvStore::open(file)?))
+        } else if lower.ends_with(".arrow") || lower.ends_with(".feather") {
+            Backend::Columns(Box::new(arrow::ArrowStore::open(file)?))
         } else if lower.ends_with(".npy") {
             Backend::Array(npy::ArrayStore::new(crate::npy::open(file)?)?)
         } else if lower.ends_with(".npz") {
@@ -120,6 +123,12 @@ impl Table {
     /// Name of the target, the last column of every block, if there is one.
     pub fn target_name(&self) -> Option<&str> {
         self.plan.target.as_deref()
+    }
+
+    /// The first text column that is used, if any.
+    pub(crate) fn text_column(&self) -> Option<&str> {
+        let text = |used: &&schema::Used| matches!(used.kind, schema::Kind::Levels { .. });
+        self.plan.used.iter().find(text).map(|used| used.name.as_str())
     }
 
     /// Number of columns of the input.

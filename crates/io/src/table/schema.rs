@@ -213,7 +213,7 @@ fn number_factor(field: &Field) -> Option<f64> {
     use arrow::datatypes::TimeUnit::{Microsecond, Millisecond, Nanosecond, Second};
     const MILLISECONDS_PER_DAY: f64 = 86_400_000.0;
     Some(match field.data_type() {
-        DataType::Null | DataType::Boolean => 1.0,
+        DataType::Boolean => 1.0,
         DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => 1.0,
         DataType::Date32 => 1.0,
         DataType::Date64 => 1.0 / MILLISECONDS_PER_DAY,

@@ -12,7 +12,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
 use subspan::observe::Silent;
-use subspan::rows::{RowSource, fold};
+use subspan::rows::fold;
 use subspan_io::{IoError, Missing, Table, TableOptions};
 
 /// A small deterministic generator (SplitMix64), for test data only.
@@ -173,4 +173,58 @@ pub fn failure(path: &str, options: &TableOptions) -> IoError {
 
 pub fn schema_of(fields: &[(&str, DataType)]) -> Arc<Schema> {
     Arc::new(Schema::new(fields.iter().map(|(n, t)| Field::new(*n, t.clone(), true)).collect::<Vec<_>>()))
+}
+
+/// Bytes of an Arrow IPC file or stream in batches of `batch_rows`.
+pub fn arrow_bytes(
+    batch: &RecordBatch,
+    batch_rows: usize,
+    stream: bool,
+    compression: Option<arrow::ipc::CompressionType>,
+) -> Vec<u8> {
+    use arrow::ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
+    let options = IpcWriteOptions::default().try_with_compression(compression).unwrap();
+    let mut bytes = Vec::new();
+    let slices =
+        (0..batch.num_rows()).step_by(batch_rows).map(|i| batch.slice(i, batch_rows.min(batch.num_rows() - i)));
+    if stream {
+        let mut writer = StreamWriter::try_new_with_options(&mut bytes, &batch.schema(), options).unwrap();
+        slices.for_each(|slice| writer.write(&slice).unwrap());
+        writer.finish().unwrap();
+    } else {
+        let mut writer = FileWriter::try_new_with_options(&mut bytes, &batch.schema(), options).unwrap();
+        slices.for_each(|slice| writer.write(&slice).unwrap());
+        writer.finish().unwrap();
+    }
+    bytes
+}
+
+/// Bytes of an idx file.
+pub fn idx_bytes(kind: u8, shape: &[u32], data: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, kind, shape.len() as u8];
+    shape.iter().for_each(|d| bytes.extend(d.to_be_bytes()));
+    bytes.extend(data);
+    bytes
+}
+
+/// Bytes of a safetensors file of f32 tensors.
+pub fn safetensors_bytes(tensors: &[(&str, Vec<usize>, Vec<f32>)]) -> Vec<u8> {
+    use safetensors::tensor::{Dtype, TensorView, serialize};
+    let data: Vec<Vec<u8>> = tensors.iter().map(|(_, _, v)| v.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
+    let views = tensors
+        .iter()
+        .zip(&data)
+        .map(|((name, shape, _), bytes)| (*name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+    serialize(views, None).unwrap()
+}
+
+/// Bytes of a parquet file.
+pub fn parquet_bytes(batch: &RecordBatch, group_rows: usize, compression: parquet::basic::Compression) -> Vec<u8> {
+    let properties =
+        WriterProperties::builder().set_max_row_group_row_count(Some(group_rows)).set_compression(compression).build();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
+    bytes
 }
