@@ -68,7 +68,7 @@ impl AtomicFile {
         }
         // The registry is held across creation, so that no interrupt falls between the two.
         let mut registry = partial();
-        let file = builder.tempfile_in(directory).map_err(|e| fail(e.error_without_path()))?;
+        let file = builder.tempfile_in(directory).map_err(|e| fail(without_path(e)))?;
         registry.insert(file.path().to_path_buf());
         drop(registry);
         Ok(Self { target, file: Some(file) })
@@ -123,19 +123,10 @@ impl Drop for AtomicFile {
     }
 }
 
-/// Temporary files' errors name the hidden file; users know the target.
-trait WithoutPath {
-    fn error_without_path(self) -> io::Error;
-}
-
-impl WithoutPath for io::Error {
-    fn error_without_path(self) -> io::Error {
-        match self.raw_os_error() {
-            Some(code) => io::Error::from_raw_os_error(code),
-            // `tempfile` wraps the system's error with the path; the kind says what happened.
-            None => self.kind().into(),
-        }
-    }
+/// The system's own words: temporary files' errors add the hidden file's name, but users know the target.
+fn without_path(e: io::Error) -> io::Error {
+    let text = e.to_string();
+    io::Error::new(e.kind(), text.split(" at path ").next().unwrap_or_default().to_owned())
 }
 
 /// Writes a whole file at once.
