@@ -45,8 +45,8 @@ pub struct RunRecord {
     pub results: Map<String, Value>,
     /// Wall time of each phase, seconds.
     pub seconds: BTreeMap<String, f64>,
-    /// Largest resident memory of the process, bytes.
-    pub peak_rss_bytes: u64,
+    /// Largest resident memory of the process, bytes, where the system tells.
+    pub peak_rss_bytes: Option<u64>,
 }
 
 impl RunRecord {
@@ -61,7 +61,7 @@ impl RunRecord {
             inputs: Vec::new(),
             results: Map::new(),
             seconds: BTreeMap::new(),
-            peak_rss_bytes: 0,
+            peak_rss_bytes: None,
         }
     }
 

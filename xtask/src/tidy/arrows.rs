@@ -20,7 +20,6 @@ const HEAVY: &[(&str, &str)] = &[
     ("pulp", "linalg"),
     ("arrow", "io"),
     ("parquet", "io"),
-    ("plotters", "report"),
     ("burn", "nets"),
     ("clap", "cli"),
     ("indicatif", "cli"),

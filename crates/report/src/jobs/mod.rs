@@ -1,0 +1,26 @@
+//! One module per job: its record becomes sections and figures. A new job adds its module and a line in each match.
+
+mod regress;
+mod sample;
+
+use subspan::RunRecord;
+
+use crate::Section;
+
+/// The sections of a record; none for a job that has only details.
+pub(crate) fn sections(record: &RunRecord) -> Vec<Section> {
+    match record.command.as_str() {
+        "sample" => vec![sample::section(record)],
+        "regress" => vec![regress::section(record)],
+        _ => Vec::new(),
+    }
+}
+
+/// The figures of a record that are worth a file of their own: name and `<svg>`.
+pub(crate) fn figures(record: &RunRecord) -> Vec<(&'static str, String)> {
+    match record.command.as_str() {
+        "sample" => sample::figures(record),
+        "regress" => regress::figures(record),
+        _ => Vec::new(),
+    }
+}
