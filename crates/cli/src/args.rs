@@ -1,0 +1,133 @@
+//! The command line as typed. What the flags mean together is resolved by each verb.
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use subspan_io::{Missing, TableOptions};
+
+use crate::failure::Failure;
+use crate::verbs::{demo, regress, sample};
+
+/// Finds and samples linear structure: few weighted rows that stand for a table, and robust fits on them.
+#[derive(Debug, Parser)]
+#[command(name = "subspan", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Show every job on real flight data that comes with the program
+    Demo(demo::Args),
+    /// Draw few weighted rows that stand for all rows of a table
+    Sample(sample::Args),
+    /// Fit a linear model that outliers do not sway, on a sample, on all rows, or with proof
+    Regress(regress::Args),
+}
+
+/// Flags of every verb.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct Common {
+    /// Seed of every random choice
+    #[arg(long, value_name = "N", default_value_t = 0, global = true)]
+    pub(crate) seed: u64,
+    /// Threads; the result does not depend on them [default: all cores]
+    #[arg(long, value_name = "N", global = true, value_parser = at_least_one)]
+    pub(crate) threads: Option<usize>,
+    /// Print nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Tell each phase and figure as it comes
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// Print the run record as JSON instead of the summary
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Write a report of the run
+    #[arg(long, value_name = "FILE.html", global = true)]
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// Flags of every verb that reads a table.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Table options")]
+pub(crate) struct TableArgs {
+    /// .parquet (a file, a directory or a pattern), .csv, .csv.gz, .arrow, .feather, .npy or .npz:KEY
+    #[arg(value_name = "TABLE")]
+    pub(crate) table: String,
+    /// Use only these columns, in this order
+    #[arg(long, value_name = "A,B,..", value_delimiter = ',')]
+    columns: Option<Vec<String>>,
+    /// Leave these columns out
+    #[arg(long, value_name = "A,B,..", value_delimiter = ',')]
+    exclude: Vec<String>,
+    /// What to do with rows that lack a value
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = MissingArg::Error)]
+    missing: MissingArg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum MissingArg {
+    /// Stop at the first one
+    Error,
+    /// Leave such rows out and count them
+    Drop,
+}
+
+impl TableArgs {
+    /// The table's options; with an `intercept` the first level of each text column goes.
+    pub(crate) fn options(&self, target: Option<&str>, intercept: bool) -> TableOptions {
+        TableOptions {
+            columns: self.columns.clone(),
+            exclude: self.exclude.clone(),
+            target: target.map(str::to_string),
+            drop_first_level: intercept,
+            missing: match self.missing {
+                MissingArg::Error => Missing::Error,
+                MissingArg::Drop => Missing::Drop,
+            },
+        }
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "a whole number of at least 1 is needed".into())
+}
+
+/// Parses the program's arguments. `--help` and `--version` print and end the program here.
+pub(crate) fn parse() -> Result<Cli, Failure> {
+    Cli::try_parse().map_err(|e| match e.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => e.exit(),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Failure::usage("a command is needed", Some("subspan --help lists the commands; subspan demo shows them at work"))
+        }
+        _ => one_line(&e.to_string()),
+    })
+}
+
+/// The parser's error as one line, with its tip as the hint.
+fn one_line(text: &str) -> Failure {
+    let paragraph = |lines: &str| lines.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut paragraphs = text.split("\n\n");
+    let message = paragraph(paragraphs.next().unwrap_or("").trim_start_matches("error: "));
+    let tip = text.lines().find_map(|l| l.trim().strip_prefix("tip: ")).map(str::to_string);
+    let usage = || text.lines().find_map(|l| l.strip_prefix("Usage: ")).map(|u| format!("usage: {}", paragraph(u)));
+    Failure::usage(message, tip.or_else(usage))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}
