@@ -103,9 +103,10 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 pub(crate) fn parse() -> Result<Cli, Failure> {
     Cli::try_parse().map_err(|e| match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => e.exit(),
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            Failure::usage("a command is needed", Some("subspan --help lists the commands; subspan demo shows them at work"))
-        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Failure::usage(
+            "a command is needed",
+            Some("subspan --help lists the commands; subspan demo shows them at work"),
+        ),
         _ => one_line(&e.to_string()),
     })
 }
@@ -116,8 +117,9 @@ fn one_line(text: &str) -> Failure {
     let mut paragraphs = text.split("\n\n");
     let message = paragraph(paragraphs.next().unwrap_or("").trim_start_matches("error: "));
     let tip = text.lines().find_map(|l| l.trim().strip_prefix("tip: ")).map(str::to_string);
-    let usage = || text.lines().find_map(|l| l.strip_prefix("Usage: ")).map(|u| format!("usage: {}", paragraph(u)));
-    Failure::usage(message, tip.or_else(usage))
+    let verb = text.lines().find_map(|l| l.strip_prefix("Usage: subspan ")?.split_whitespace().next());
+    let verb = verb.filter(|v| v.starts_with(char::is_alphabetic)).map_or(String::new(), |v| format!("{v} "));
+    Failure::usage(message, tip.or_else(|| Some(format!("subspan {verb}--help lists the options"))))
 }
 
 #[cfg(test)]

@@ -71,7 +71,8 @@ pub(crate) fn silence_panics() {
     static TOLD: Once = Once::new();
     panic::set_hook(Box::new(|info| {
         TOLD.call_once(|| {
-            let message = info.payload_as_str().unwrap_or("no message").split_whitespace().collect::<Vec<_>>().join(" ");
+            let message =
+                info.payload_as_str().unwrap_or("no message").split_whitespace().collect::<Vec<_>>().join(" ");
             let place = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
             eprintln!("error: internal error (please report): {message}, at {place}");
         });

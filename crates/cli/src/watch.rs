@@ -29,11 +29,7 @@ struct State {
 impl Watch {
     pub(crate) fn new(voice: Voice) -> Self {
         let bar = ProgressBar::hidden();
-        Self {
-            started: Instant::now(),
-            voice,
-            state: Mutex::new(State { phase: None, seconds: BTreeMap::new(), bar }),
-        }
+        Self { started: Instant::now(), voice, state: Mutex::new(State { phase: None, seconds: BTreeMap::new(), bar }) }
     }
 
     /// Begins a phase of the program itself.

@@ -104,7 +104,7 @@ impl Job {
             (None, false) => Mode::Full,
         };
         let config = Config { loss, mode, intercept: !args.no_intercept, certify: true };
-        //CHK config.check()?;
+        config.check()?;
         Ok(Self {
             options: args.table.options(Some(&args.target), config.intercept),
             table: args.table.table,

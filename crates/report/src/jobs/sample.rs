@@ -4,7 +4,8 @@
 //! `error_by_rows` [{rule, points: [{rows, low, median, high}]}], relative excess of the objective over the optimum;
 //! `probabilities` [{low, high, table, sample}], shares of rows per range of the probability of being kept;
 //! `weights` {min, median, p90, max};
-//! `rare_levels` [{column, rows, rule, uniform, seeds}], in how many of the seeds' samples a rare column has a row.
+//! `rare_levels` [{column, rows, seeds, rule, uniform, rule_error, uniform_error}], in how many of the seeds' samples a rare
+//! column has a row, and how far its coefficient is from the optimum's.
 
 use serde_json::Value;
 use subspan::RunRecord;
@@ -129,15 +130,24 @@ fn rare_levels(value: &Value) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let head = ["rare column", "rows in the table", "kept by the rule", "kept by uniform"];
+    let head = [
+        "category",
+        "rows in the table",
+        "in samples by importance",
+        "in uniform ones",
+        "effect off by",
+        "uniform: off by",
+    ];
     format!("<h3>What happens to rare categories</h3>\n{}", table(&head, 1, &rows))
 }
 
 fn rare_level(level: &Value) -> Vec<String> {
     let seeds = level["seeds"].as_u64().unwrap_or(0);
-    let of = |name: &str| format!("{} of {seeds} samples", level[name].as_u64().unwrap_or(0));
+    let of = |name: &str| format!("{} of {seeds}", level[name].as_u64().unwrap_or(0));
+    let off = |name: &str| level[name].as_f64().map_or("-".into(), |v| significant(v, 2));
     let name = level["column"].as_str().unwrap_or("?").to_string();
-    vec![name, count(level["rows"].as_u64().unwrap_or(0)), of("rule"), of("uniform")]
+    let rows = count(level["rows"].as_u64().unwrap_or(0));
+    vec![name, rows, of("rule"), of("uniform"), off("rule_error"), off("uniform_error")]
 }
 
 fn weights(value: &Value) -> String {

@@ -1,0 +1,124 @@
+//! `subspan demo`: the jobs on real data that comes with the program.
+//!
+//! Every job is a chapter: a function from the flights to a run record and a few sentences. A new job adds its chapter to
+//! [`CHAPTERS`]; its section in the report comes from its record.
+
+mod flights;
+mod regress;
+mod sample;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use subspan::RunRecord;
+use subspan_io::{IoError, write_bytes_atomically, write_json};
+use subspan_report::duration;
+
+use crate::failure::Failure;
+use crate::session::{Done, Session};
+use crate::summary::Summary;
+use flights::Flights;
+
+/// As typed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where the report, the run records and the data go
+    #[arg(short, long, value_name = "DIR", default_value = "subspan-demo")]
+    output: PathBuf,
+}
+
+/// Resolved.
+pub(crate) struct Job {
+    output: PathBuf,
+}
+
+impl Job {
+    pub(crate) fn resolve(args: Args) -> Self {
+        Self { output: args.output }
+    }
+}
+
+/// What a chapter has to tell.
+struct Chapter {
+    title: &'static str,
+    record: RunRecord,
+}
+
+/// The chapters in order; each may use what the ones before found out.
+const CHAPTERS: &[fn(&mut Flights, &Session) -> Result<Chapter, Failure>] = &[regress::chapter, sample::chapter];
+
+const TITLE: &str = "What 325,724 flights say about delays";
+const LEAD: &str = "All flights that left New York City in 2013, with the weather at departure: how late do they arrive, and why? \
+                    A robust fit over all of them, proved to be the best, and how few well-chosen rows give the same answer.";
+
+/// Runs all chapters and writes the report.
+pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
+    let started = std::time::Instant::now();
+    let directory = Directory::create(&job.output)?;
+    let mut flights = Flights::unpack(&directory.path)?;
+    let mut summary = Summary::new(TITLE);
+    let mut records = Vec::new();
+    for chapter in CHAPTERS {
+        let Chapter { title, record } = chapter(&mut flights, session)?;
+        let story = record.results.get("story").and_then(|s| s.as_array()).cloned().unwrap_or_default();
+        for (i, sentence) in story.iter().filter_map(|s| s.as_str()).enumerate() {
+            summary.line(if i == 0 { title } else { "" }, sentence);
+        }
+        write_json(directory.inside(&record.command)?.join("run.json"), &record)?;
+        for (name, svg) in subspan_report::figures(&record) {
+            write_bytes_atomically(directory.path.join(&record.command).join(format!("{name}.svg")), svg.as_bytes())?;
+        }
+        records.push(record);
+    }
+    let report = directory.path.join("report.html");
+    write_bytes_atomically(&report, subspan_report::html(TITLE, LEAD, &records).as_bytes())?;
+    summary.line("data", directory.path.join(flights::FILE).display().to_string());
+    summary.line("report", report.display().to_string());
+    summary.line("time", duration(started.elapsed().as_secs_f64()));
+    directory.keep();
+    Ok(Done { records, title: TITLE.into(), summary })
+}
+
+/// The demo's directory; directories that it made go again if the demo does not finish and they are empty.
+struct Directory {
+    path: PathBuf,
+    made: std::cell::RefCell<Vec<PathBuf>>,
+}
+
+impl Directory {
+    fn create(path: &Path) -> Result<Self, Failure> {
+        let directory = Self { path: path.into(), made: Vec::new().into() };
+        directory.make(path)?;
+        Ok(directory)
+    }
+
+    /// A directory of that name inside.
+    fn inside(&self, name: &str) -> Result<PathBuf, Failure> {
+        let path = self.path.join(name);
+        self.make(&path)?;
+        Ok(path)
+    }
+
+    fn make(&self, path: &Path) -> Result<(), Failure> {
+        match fs::create_dir(path) {
+            Ok(()) => self.made.borrow_mut().push(path.into()),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            Err(source) => return Err(IoError::Write { path: path.display().to_string(), source }.into()),
+        }
+        Ok(())
+    }
+
+    fn keep(&self) {
+        self.made.borrow_mut().clear();
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        for path in self.made.borrow().iter().rev() {
+            // Only an empty directory goes; what was written whole may stay.
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
