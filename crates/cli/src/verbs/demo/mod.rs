@@ -45,8 +45,10 @@ struct Chapter {
     record: RunRecord,
 }
 
+type Tell = fn(&mut Flights, &Session) -> Result<Chapter, Failure>;
+
 /// The chapters in order; each may use what the ones before found out.
-const CHAPTERS: &[fn(&mut Flights, &Session) -> Result<Chapter, Failure>] = &[regress::chapter, sample::chapter];
+const CHAPTERS: &[Tell] = &[regress::chapter, sample::chapter];
 
 const TITLE: &str = "What 325,724 flights say about delays";
 const LEAD: &str = "All flights that left New York City in 2013, with the weather at departure: how late do they arrive, and why? \
