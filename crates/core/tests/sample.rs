@@ -258,6 +258,18 @@ fn exact_and_lifted_certificates_hold_in_every_direction() {
 }
 
 #[test]
+fn a_sample_smaller_than_the_lift_gets_a_search_instead_of_an_empty_bound() {
+    let values = gaussian(5000, 6, 27);
+    let table = DenseRows::new(&values, 6).expect("a table");
+    // The lift of 6 columns for p = 4 has 21.
+    let kind = |rows| {
+        let s = sample::run(&table, &Config::rows(4.0, rows), 0, SILENT).expect("a sample");
+        s.certificate.expect("a certificate").kind
+    };
+    assert_eq!((kind(15), kind(400)), (CertificateKind::Searched, CertificateKind::Bound));
+}
+
+#[test]
 fn a_searched_certificate_is_worse_than_random_directions_and_says_so() {
     let (n, d) = (80_000, 6);
     let values = heavy(n, d, 22);

@@ -38,6 +38,8 @@ pub(crate) fn certify(
     let n_rows = table.whitened.n_rows;
     if lift_fits(n_rows, kept.n_cols, p)
         && let Some((lift, whitened)) = draws.lift(table)?
+        // Fewer rows than lifted directions: the bound would be −1 for every sample. A search says more.
+        && kept.len() >= whitened.whitener.rank
     {
         let mut lifted = vec![0.0; kept.len() * lift.dim()];
         lift.lift_rows(&kept.values, &mut lifted);

@@ -77,10 +77,18 @@ pub(crate) fn plan(config: &Config, facts: &Facts) -> Vec<Stage> {
         {
             after(Rule::Lewis, SOLVED_FACTOR, SOLVED_ROWS)
         }
-        // Two passes instead of one per Lewis iteration.
         Rule::Lewis if config.rule == Rule::Auto && config.p < 2.0 => {
             let small = facts.in_memory && n_rows.saturating_mul(n_cols as u64) <= LEWIS_IN_MEMORY;
-            if small { vec![last] } else { after(Rule::RootLeverage, FIRST_STAGE_FACTOR, FIRST_STAGE_ROWS) }
+            let stages = after(Rule::RootLeverage, FIRST_STAGE_FACTOR, FIRST_STAGE_ROWS);
+            if small {
+                vec![last]
+            } else if stages[0].target < 0.5 * n_rows as f64 {
+                // Two passes instead of one per Lewis iteration.
+                stages
+            } else {
+                // A first stage would thin nothing; at sizes near the table's, root leverage is as accurate (measured).
+                vec![Stage { rule: Rule::RootLeverage, ..last }]
+            }
         }
         _ => vec![last],
     }
@@ -108,6 +116,7 @@ mod tests {
         assert_eq!(rules(2.0, &large), [Rule::Leverage]);
         assert_eq!(rules(1.0, &small), [Rule::Lewis]);
         assert_eq!(rules(1.5, &large), [Rule::RootLeverage, Rule::Lewis]);
+        assert_eq!(rules(1.0, &Facts { in_memory: false, ..small }), [Rule::RootLeverage]);
         assert_eq!(rules(3.0, &small), [Rule::Lewis]);
         // d = 10, p = 4: structure pays when S < d^1.5 = 31.6.
         assert_eq!(rules(4.0, &Facts { total_sensitivity: Some(19.0), ..small }), [Rule::SensitivityLeverage]);
