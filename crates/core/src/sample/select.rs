@@ -60,9 +60,10 @@ impl Kept {
         if chosen.len() == self.len() {
             return;
         }
-        fn pick<T: Copy>(all: &mut Vec<T>, chosen: &[usize]) {
+        fn pick<T>(all: &mut Vec<T>, chosen: &[usize]) {
             if !all.is_empty() {
-                *all = chosen.iter().map(|i| all[*i]).collect();
+                chosen.iter().enumerate().for_each(|(to, from)| all.swap(to, *from));
+                all.truncate(chosen.len());
             }
         }
         pick(&mut self.ids, &chosen);
@@ -70,11 +71,12 @@ impl Kept {
         pick(&mut self.leverages, &chosen);
         pick(&mut self.uniforms, &chosen);
         pick(&mut self.probabilities, &chosen);
+        pick(&mut self.records, &chosen);
         let d = self.n_cols;
-        self.values = chosen.iter().flat_map(|i| self.values[i * d..(i + 1) * d].iter().copied()).collect();
-        if !self.records.is_empty() {
-            self.records = chosen.iter().map(|i| std::mem::take(&mut self.records[*i])).collect();
+        for (to, from) in chosen.iter().enumerate() {
+            self.values.copy_within(from * d..(from + 1) * d, to * d);
         }
+        self.values.truncate(chosen.len() * d);
     }
 
     /// Appends the chosen rows (increasing local indices) of a block.
