@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::simd::{Scratch, dispatch, load, load_lanes, store, store_lanes};
+use crate::simd::{LANES, Scratch, dispatch, load, load_lanes, prefetch, store, store_lanes};
 
 /// Adds `Aᵀ A` to the upper triangle of `gram` (row-major, `n_cols x n_cols`); the lower triangle is not touched.
 ///
@@ -83,8 +83,8 @@ const PACKED_ROWS: usize = 192;
 /// Rows wider than this are packed. Below, the copy costs more than the strided reads.
 const DIRECT_MAX_COLS: usize = 128;
 
-/// Values of a tile that is read in place: 128 KB, a fraction of a second-level cache.
-const DIRECT_TILE_LEN: usize = 16 * 1024;
+/// Values of a tile that is read in place: 32 KB fit a first-level cache, and the next tile is fetched meanwhile.
+const DIRECT_TILE_LEN: usize = 4 * 1024;
 
 thread_local! {
     /// The tile copy, kept per thread: blocks are often small, and a fresh buffer per call would cost page faults.
@@ -135,20 +135,19 @@ impl WithSimd for AddGram<'_> {
             for (t, tile) in self.rows.chunks(tile_rows * d).enumerate() {
                 let weights = self.weights.map(|w| &w[t * tile_rows..]);
                 let n = tile.len() / d;
+                let next = tile.as_ptr_range().end;
                 let source = if packed {
-                    let panel_len = n * groups.width;
+                    // One line more than the rows need, so that panels do not share the same few places in the cache.
+                    let panel_len = n * groups.width + LANES;
                     let panels = scratch.take(panel_len * used);
-                    pack(tile, weights, groups, panels);
-                    Source { ptr: panels.as_ptr(), row_step: groups.width, panel_len: Some(panel_len) }
+                    simd.vectorize(Pack { tile, weights, groups, panel_len, panels });
+                    Source { ptr: panels.as_ptr(), row_step: groups.width, panel_len: Some(panel_len), ahead: None }
                 } else if let Some(weights) = weights {
                     let scaled = scratch.take(tile.len());
-                    for ((to, from), w) in scaled.chunks_exact_mut(d).zip(tile.chunks_exact(d)).zip(weights) {
-                        let s = w.sqrt();
-                        to.iter_mut().zip(from).for_each(|(t, f)| *t = f * s);
-                    }
-                    Source { ptr: scaled.as_ptr(), row_step: d, panel_len: None }
+                    simd.vectorize(Scale { tile, n_cols: d, weights, scaled });
+                    Source { ptr: scaled.as_ptr(), row_step: d, panel_len: None, ahead: Some(next) }
                 } else {
-                    Source { ptr: tile.as_ptr(), row_step: d, panel_len: None }
+                    Source { ptr: tile.as_ptr(), row_step: d, panel_len: None, ahead: Some(next) }
                 };
                 // SAFETY: `source` holds `n` rows of the groups used (read in place only if a row has a whole vector), and
                 // the caller promised the columns of `gram`.
@@ -198,6 +197,8 @@ struct Source {
     ptr: *const f64,
     row_step: usize,
     panel_len: Option<usize>,
+    /// Where the rows of the next tile are; they are as far apart as this one's.
+    ahead: Option<*const f64>,
 }
 
 impl Source {
@@ -208,22 +209,63 @@ impl Source {
     }
 }
 
-/// Copies a tile of rows into panels, as many as there is room for: group `q` of row `t` at `(q n + t) width`, the short first
-/// group padded with zeros.
-#[inline(always)]
-fn pack(tile: &[f64], weights: Option<&[f64]>, groups: Groups, panels: &mut [f64]) {
-    let (d, width) = (groups.n_cols, groups.width);
-    let panel_len = tile.len() / d * width;
-    for (t, row) in tile.chunks_exact(d).enumerate() {
-        let s = weights.map_or(1.0, |w| w[t].sqrt());
-        let (head, body) = row.split_at(groups.len(0));
-        let to = &mut panels[t * width..][..width];
-        to[head.len()..].fill(0.0);
-        to.iter_mut().zip(head).for_each(|(t, f)| *t = f * s);
-        let others = panels[panel_len..].chunks_exact_mut(panel_len);
-        for (panel, from) in others.zip(body.chunks_exact(width)) {
-            let to = &mut panel[t * width..][..width];
-            to.iter_mut().zip(from).for_each(|(t, f)| *t = f * s);
+/// Copies a tile of rows, scaled by the roots of their weights. (An operation of its own, so that it is compiled for the
+/// vectors of the machine.)
+struct Scale<'a> {
+    tile: &'a [f64],
+    n_cols: usize,
+    weights: &'a [f64],
+    scaled: &'a mut [f64],
+}
+
+impl WithSimd for Scale<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (d, width) = (self.n_cols, S::F64_LANES);
+        assert!(d >= width && self.tile.len() == self.scaled.len());
+        for ((to, from), w) in self.scaled.chunks_exact_mut(d).zip(self.tile.chunks_exact(d)).zip(self.weights) {
+            let s = simd.splat_f64s(w.sqrt());
+            let (from, to) = (from.as_ptr(), to.as_mut_ptr());
+            // The last vector ends with the row.
+            for j in (0..d - width).step_by(width).chain([d - width]) {
+                // SAFETY: both rows have `d` values, at least a vector.
+                unsafe { store::<S>(to.add(j), simd.mul_f64s(load::<S>(from.add(j)), s)) };
+            }
+        }
+    }
+}
+
+/// Copies a tile of rows into panels, as many as there is room for, scaled by the roots of their weights: group `q` of row `t`
+/// at `q panel_len + t width`, the short first group padded with zeros.
+struct Pack<'a> {
+    tile: &'a [f64],
+    weights: Option<&'a [f64]>,
+    groups: Groups,
+    panel_len: usize,
+    panels: &'a mut [f64],
+}
+
+impl WithSimd for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { tile, weights, groups, panel_len, panels } = self;
+        let (d, width, head) = (groups.n_cols, S::F64_LANES, groups.len(0));
+        for (t, row) in tile.chunks_exact(d).enumerate() {
+            let root = weights.map_or(1.0, |w| w[t].sqrt());
+            let s = simd.splat_f64s(root);
+            let first = &mut panels[t * width..][..width];
+            first[head..].fill(0.0);
+            first.iter_mut().zip(&row[..head]).for_each(|(t, f)| *t = f * root);
+            let others = panels[panel_len..].chunks_exact_mut(panel_len);
+            for (panel, from) in others.zip(row[head..].chunks_exact(width)) {
+                let to = &mut panel[t * width..][..width];
+                // SAFETY: both hold one vector.
+                unsafe { store::<S>(to.as_mut_ptr(), simd.mul_f64s(load::<S>(from.as_ptr()), s)) };
+            }
         }
     }
 }
@@ -234,6 +276,9 @@ fn pack(tile: &[f64], weights: Option<&[f64]>, groups: Groups, panels: &mut [f64
 /// `source` holds `n` rows of the groups, each group readable as a whole vector; `gram` is `n_cols x n_cols`.
 #[inline(always)]
 unsafe fn add_tile<S: Simd>(simd: S, n: usize, source: Source, groups: Groups, tiles: Range<usize>, gram: *mut f64) {
+    // Each micro-kernel fetches one line of every row of the next tile: there are more of them than lines.
+    let lines = groups.n_cols.div_ceil(LANES);
+    let mut line = 0;
     for q_first in tiles.map(|t| t * TILE_GROUPS) {
         let q_end = groups.count.min(q_first + TILE_GROUPS);
         for p in 0..q_end {
@@ -247,13 +292,15 @@ unsafe fn add_tile<S: Simd>(simd: S, n: usize, source: Source, groups: Groups, t
                 b_gap: source.panel_len.unwrap_or(gap),
                 b_step: source.panel_len.unwrap_or(groups.width),
                 row_step: source.row_step,
+                ahead: source.ahead.filter(|_| line < lines).map(|ahead| ahead.wrapping_add(line * LANES)),
                 g: gram.wrapping_add(groups.start(p) * groups.n_cols + groups.start(q)),
                 g_gap: gap,
                 g_step: groups.n_cols,
-                diagonal: (p == q).then_some(gap),
+                diagonal: p == q,
             };
             // SAFETY: the caller's promise; the tile lies inside the triangle.
             unsafe { tile.run(groups.len(p), q_end - q) };
+            line += 1;
         }
     }
 }
@@ -272,13 +319,15 @@ struct Tile<S> {
     b_step: usize,
     /// From a row of `A` to the next.
     row_step: usize,
+    /// What to bring into the cache: a line for each row.
+    ahead: Option<*const f64>,
     /// The tile's entries: the second vector is at `g_gap`, others one vector further.
     g: *mut f64,
     g_gap: usize,
     /// From a row of `G` to the next.
     g_step: usize,
-    /// On the diagonal: number of columns of the first vector. Its entries left of the diagonal are left alone.
-    diagonal: Option<usize>,
+    /// Whether the first vector's columns are the tile's rows: what is left of the diagonal keeps its value.
+    diagonal: bool,
 }
 
 impl<S: Simd> Tile<S> {
@@ -307,22 +356,25 @@ impl<S: Simd, const ROWS: usize, const GROUPS: usize> WithSimd for Sized<S, ROWS
 
     #[inline(always)]
     fn with_simd<T: Simd>(self, _: T) {
-        let Tile { simd, n, mut a, mut b, b_gap, b_step, row_step, g, g_gap, g_step, diagonal } = self.0;
+        let Tile { simd, n, mut a, mut b, b_gap, b_step, row_step, ahead, g, g_gap, g_step, diagonal } = self.0;
         let entry =
             |i: usize, v: usize| g.wrapping_add(i * g_step + if v == 0 { 0 } else { g_gap + (v - 1) * S::F64_LANES });
+        // Rows shorter than a vector.
+        let short = g_step < S::F64_LANES;
         let mut acc = [[simd.splat_f64s(0.0); GROUPS]; ROWS];
         // SAFETY: only entries of the tile on and right of the diagonal are read and written, and `a` and `b` stay within the
         // `n` rows of the source.
         unsafe {
             for i in 0..ROWS {
                 for v in 0..GROUPS {
-                    acc[i][v] = match diagonal {
-                        Some(to) if v == 0 => load_lanes(simd, entry(i, v), i, to),
-                        _ => load::<S>(entry(i, v)),
-                    };
+                    acc[i][v] =
+                        if v == 0 && short { load_lanes(simd, entry(i, v), 0, g_gap) } else { load::<S>(entry(i, v)) };
                 }
             }
-            for _ in 0..n {
+            for t in 0..n {
+                if let Some(ahead) = ahead {
+                    prefetch(ahead.wrapping_add(t * row_step));
+                }
                 let mut vectors = [simd.splat_f64s(0.0); GROUPS];
                 for v in 0..GROUPS {
                     vectors[v] = load::<S>(b.wrapping_add(if v == 0 { 0 } else { b_gap + (v - 1) * b_step }));
@@ -338,10 +390,17 @@ impl<S: Simd, const ROWS: usize, const GROUPS: usize> WithSimd for Sized<S, ROWS
             }
             for i in 0..ROWS {
                 for v in 0..GROUPS {
-                    match diagonal {
-                        Some(to) if v == 0 => store_lanes(simd, entry(i, v), acc[i][v], i, to),
-                        _ => store::<S>(entry(i, v), acc[i][v]),
+                    let mut sum = acc[i][v];
+                    if v == 0 && short {
+                        store_lanes(simd, entry(i, v), sum, i, g_gap);
+                        continue;
                     }
+                    if v == 0 && diagonal {
+                        // Other entries are stored as they are: a masked store costs more.
+                        let lanes = simd.mask_between_m64s(i as u64, g_gap as u64).mask();
+                        sum = simd.select_f64s(lanes, sum, load::<S>(entry(i, v)));
+                    }
+                    store::<S>(entry(i, v), sum);
                 }
             }
         }

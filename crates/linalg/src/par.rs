@@ -17,11 +17,14 @@ const TASK_ROWS: usize = 1024;
 /// Largest number of segments: enough to keep tens of threads busy to within a few per cent.
 const MAX_SEGMENTS: usize = 64;
 
-/// Fewest rows of a segment.
+/// Fewest rows of a segment: some microseconds of work even for the narrowest table.
 const MIN_SEGMENT_ROWS: usize = 1024;
 
-/// A segment's own Gram matrix costs about as much as two rows per column; with so many it is below 5 %.
-const SEGMENT_ROWS_PER_COLUMN: usize = 32;
+/// Fewest rows of a segment per column: making and joining a segment's own Gram matrix then costs a few per cent at most.
+const SEGMENT_ROWS_PER_COLUMN: usize = 16;
+
+/// With fewer segments than this, threads would wait for the last one.
+const MIN_SEGMENTS: usize = 8;
 
 /// Bytes that the segments' Gram matrices may take together.
 const SEGMENT_BYTES: usize = 256 << 20;
@@ -32,7 +35,7 @@ const MIN_SPLIT_COLS: usize = 128;
 /// Rows of a segment of an `n x d` table: a function of the shape alone, because the order of additions follows it.
 fn segment_rows(n: usize, d: usize) -> usize {
     let most = (SEGMENT_BYTES / (8 * d * d).max(1)).clamp(4, MAX_SEGMENTS);
-    n.div_ceil(most).max(MIN_SEGMENT_ROWS)
+    n.div_ceil(most).max(MIN_SEGMENT_ROWS).max(SEGMENT_ROWS_PER_COLUMN * d)
 }
 
 /// `AᵀA` (symmetric, both triangles filled) of an `n x n_cols` row-major matrix.
@@ -72,7 +75,7 @@ fn any_gram(rows: &[f64], d: usize, weights: Option<&[f64]>) -> Mat {
     }
     let n = rows.len() / d;
     let per_segment = segment_rows(n, d);
-    if d >= MIN_SPLIT_COLS && per_segment < SEGMENT_ROWS_PER_COLUMN * d {
+    if d >= MIN_SPLIT_COLS && n < MIN_SEGMENTS * per_segment {
         gram_by_columns(rows, d, weights, total.as_mut_slice());
     } else {
         let sum = |i: usize| {

@@ -48,6 +48,18 @@ pub(crate) unsafe fn store_lanes<S: Simd>(simd: S, ptr: *mut f64, value: S::f64s
     unsafe { simd.mask_store_ptr_f64s(simd.mask_between_m64s(from as u64, to as u64), ptr, value) }
 }
 
+/// Asks for the cache line at `ptr`, which may be any address, to be brought into the second-level cache.
+#[inline(always)]
+pub(crate) fn prefetch(ptr: *const f64) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: part of every x86-64 machine; a prefetch never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(ptr.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = ptr;
+}
+
 /// Virtual lanes of a sum over columns: 8 on every machine, so that the order of additions is the same.
 pub(crate) const LANES: usize = 8;
 
