@@ -40,9 +40,9 @@ h2{font-size:1.25rem;margin:3.2rem 0 .6rem;padding-top:1.1rem;border-top:1px sol
 h3{font-size:1rem;margin:1.8rem 0 .4rem}
 p{margin:.5rem 0;max-width:68ch}
 .lead{font-size:1.1rem;color:var(--muted)}
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:1px;background:var(--rule);
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:1px;background:var(--card);
 border:1px solid var(--rule);border-radius:8px;overflow:hidden;margin:1.1rem 0}
-.facts div{background:var(--card);padding:.7rem .9rem}
+.facts div{padding:.7rem .9rem;box-shadow:0 0 0 1px var(--rule)}
 .facts b{display:block;font-size:1.35rem;font-weight:600;font-variant-numeric:tabular-nums;line-height:1.25;overflow-wrap:anywhere}
 .facts span{font-size:.82rem;color:var(--muted)}
 figure{margin:1.4rem 0;padding:1rem 1rem .8rem;background:var(--card);border:1px solid var(--rule);border-radius:8px}

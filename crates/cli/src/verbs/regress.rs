@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "L", allow_negative_numbers = true)]
     l2: Option<f64>,
     /// Solve on a sample of about M rows
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", allow_negative_numbers = true)]
     rows: Option<u64>,
     /// Solve on all rows, in memory
     #[arg(long)]

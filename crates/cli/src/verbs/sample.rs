@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     table: TableArgs,
     /// Keep about M rows (exactly M with --draw priority)
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", allow_negative_numbers = true)]
     rows: Option<u64>,
     /// Keep as many rows as the distortion E needs; for p up to 2
     #[arg(long, value_name = "E", allow_negative_numbers = true)]

@@ -2,6 +2,7 @@
 //!
 //! Optional results it draws when they are there:
 //! `error_by_rows` [{rule, points: [{rows, low, median, high}]}], relative excess of the objective over the optimum;
+//! `effect_error_by_rows`, likewise, distance of rare categories' coefficients from the optimum's;
 //! `probabilities` [{low, high, table, sample}], shares of rows per range of the probability of being kept;
 //! `weights` {min, median, p90, max};
 //! `rare_levels` [{column, rows, seeds, rule, uniform, rule_error, uniform_error}], in how many of the seeds' samples a rare
@@ -52,7 +53,11 @@ pub(crate) fn section(record: &RunRecord) -> Section {
 pub(crate) fn figures(record: &RunRecord) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     if let Some(curves) = record.results.get("error_by_rows").and_then(Value::as_array) {
-        out.push(("error", error_by_rows(curves)));
+        out.push(("error", by_rows("excess over the optimum", percent_tick, curves)));
+    }
+    if let Some(curves) = record.results.get("effect_error_by_rows").and_then(Value::as_array) {
+        let unit = record.config.get("target").and_then(Value::as_str).unwrap_or("the target");
+        out.push(("rare", by_rows(&format!("error of rare categories' effects on {unit}"), plain, curves)));
     }
     if let Some(bins) = record.results.get("probabilities").and_then(Value::as_array) {
         out.push(("probabilities", probabilities(bins)));
@@ -65,6 +70,10 @@ fn caption(name: &str) -> &'static str {
         "error" => {
             "How much worse than the optimum over all rows the fit on a sample is, measured on all rows. Lines: median over \
              seeds; bands: all seeds. Both axes are logarithmic."
+        }
+        "rare" => {
+            "How far the effects of rare categories in a sample's fit are from those of the optimum, on average over the \
+             categories below. A category without a row in the sample has no effect in its fit."
         }
         _ => {
             "How likely rows were to be kept: share of the table's rows (estimated from the sample) and of the sample's rows. \
@@ -82,18 +91,20 @@ fn certificate(value: &Value) -> String {
         Some("bound") => "These are rigorous bounds over all directions.",
         _ => "These are the worst directions a search found; the true extremes may lie further out.",
     };
-    format!("The sample's norm is between {} and +{} of the table's. {meaning}", percent(lower), percent(upper))
+    let range = format!("{} to +{}", percent(lower), percent(upper));
+    format!("Over all linear models, the sample's weighted sums of |a x|^p are off by {range}. {meaning}")
 }
 
-fn error_by_rows(curves: &[Value]) -> String {
+/// Curves with bands over the sample size, both axes logarithmic.
+fn by_rows(label: &str, tick: fn(f64) -> String, curves: &[Value]) -> String {
     let points = |curve: &Value, field: &str| -> Vec<f64> {
         curve["points"].as_array().into_iter().flatten().filter_map(|p| p[field].as_f64()).collect()
     };
     let all = |field: &str| -> Vec<f64> { curves.iter().flat_map(|c| points(c, field)).collect() };
     let errors = all("low").into_iter().chain(all("high"));
     let x = Axis::log("rows in the sample", all("rows"), plain).padded(0.03);
-    let y = Axis::log("excess over the optimum", errors, percent_tick).padded(0.04);
-    let mut chart = Chart::new("Error against sample size", x, y);
+    let y = Axis::log(label, errors, tick).padded(0.04);
+    let mut chart = Chart::new(&format!("Sample size against {label}"), x, y);
     for (series, curve) in SERIES.iter().zip(curves) {
         let rows = points(curve, "rows");
         let (low, high) = (points(curve, "low"), points(curve, "high"));

@@ -84,10 +84,10 @@ impl Flights {
         self.values.chunks_exact(self.n_cols()).filter(|row| row[column] != 0.0).count() as u64
     }
 
-    /// Columns of the levels of `variable`: index and level.
-    pub(super) fn levels<'a>(&'a self, variable: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
-        let level = move |name: &'a String| name.strip_prefix(variable)?.strip_prefix('=');
-        self.names.iter().enumerate().filter_map(move |(i, name)| Some((i, level(name)?)))
+    /// Columns of the levels of `variable`.
+    pub(super) fn levels(&self, variable: &str) -> Vec<usize> {
+        let is_level = |name: &str| name.strip_prefix(variable).is_some_and(|rest| rest.starts_with('='));
+        (0..self.names.len()).filter(|column| is_level(&self.names[*column])).collect()
     }
 }
 

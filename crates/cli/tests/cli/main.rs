@@ -1,0 +1,10 @@
+//! The program from outside: what users type, what they get, and what they read when it goes wrong.
+
+mod data;
+mod demo;
+mod interrupts;
+mod outputs;
+mod place;
+mod regress;
+mod sample;
+mod usage;
