@@ -158,7 +158,7 @@ impl Ran<'_> {
 
     /// The command line makes no sense: one line of error.
     #[track_caller]
-    pub(crate) fn is_misused(self) -> Self {
+    pub(crate) fn misuses(self) -> Self {
         self.exits(2).with_one_error()
     }
 

@@ -8,23 +8,23 @@ fn help_and_version_are_answers_not_errors() {
     place.run("--help").succeeds().saying(&["sample", "regress", "demo", "--seed"]);
     place.run("sample --help").succeeds().saying(&["--epsilon", "sensitivity+leverage", "--json"]);
     place.run("--version").succeeds().saying(&[env!("CARGO_PKG_VERSION")]);
-    place.run("").is_misused().naming(&["command", "--help"]);
-    place.run("paint").is_misused().naming(&["paint"]);
+    place.run("").misuses().naming(&["command", "--help"]);
+    place.run("paint").misuses().naming(&["paint"]);
 }
 
 #[test]
 fn an_unknown_flag_is_named_and_the_nearest_one_hinted() {
     let place = Place::new().cities(6000);
-    place.run("sample cities.parquet --rouws 5 -o s.parquet").is_misused().naming(&["--rouws", "hint", "--rows"]);
+    place.run("sample cities.parquet --rouws 5 -o s.parquet").misuses().naming(&["--rouws", "hint", "--rows"]);
 }
 
 #[test]
 fn a_sample_has_exactly_one_size() {
     let place = Place::new().cities(6000);
-    place.run("sample cities.parquet -o s.parquet").is_misused().naming(&["--rows", "--epsilon"]);
+    place.run("sample cities.parquet -o s.parquet").misuses().naming(&["--rows", "--epsilon"]);
     place
         .run("sample cities.parquet --rows 5 --epsilon 0.1 -o s.parquet")
-        .is_misused()
+        .misuses()
         .naming(&["--rows", "--epsilon"])
         .leaving(&["cities.parquet"]);
 }
@@ -51,7 +51,7 @@ fn numbers_out_of_range_are_refused_before_any_work() {
         ("--rows 10 --missing ignore", ["--missing", "ignore"]),
         ("--rows 10 -q -v", ["--quiet", "--verbose"]),
     ] {
-        place.run(&format!("sample t.csv -o s.parquet {flags}")).is_misused().naming(&words).leaving(&[]);
+        place.run(&format!("sample t.csv -o s.parquet {flags}")).misuses().naming(&words).leaving(&[]);
     }
 }
 
@@ -72,8 +72,8 @@ fn a_regression_is_asked_for_in_full() {
         ("--full -p 3", ["-p", "l1"]),
     ] {
         let call = format!("regress t.csv --target y -o m.json {flags}");
-        place.run(&call).is_misused().naming(&words).leaving(&[]);
+        place.run(&call).misuses().naming(&words).leaving(&[]);
     }
-    place.run("regress t.csv --full -o m.json").is_misused().naming(&["--target"]);
-    place.run("regress t.csv --full --target y").is_misused().naming(&["--output"]);
+    place.run("regress t.csv --full -o m.json").misuses().naming(&["--target"]);
+    place.run("regress t.csv --full --target y").misuses().naming(&["--output"]);
 }
