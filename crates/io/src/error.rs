@@ -2,6 +2,8 @@
 
 use std::io;
 
+use arrow::error::ArrowError;
+
 /// The result of every fallible function of this crate.
 pub type Result<T, E = IoError> = std::result::Result<T, E>;
 
@@ -162,6 +164,11 @@ pub enum IoError {
         /// Where.
         place: String,
     },
+    /// Columns that could be decoded, but not converted.
+    Convert {
+        /// What the columnar library said.
+        source: ArrowError,
+    },
     /// A file that changed between two passes.
     Changed {
         /// The file.
@@ -263,6 +270,7 @@ impl std::fmt::Display for IoError {
             }
             Self::NoHeader { path } => write!(f, "{path}: the first line holds numbers, not column names"),
             Self::NotUtf8 { path, place } => write!(f, "{path}: {place} is not UTF-8 text"),
+            Self::Convert { source } => write!(f, "cannot convert columns: {}", one_line(&source.to_string())),
             Self::Changed { path } => write!(f, "{path}: the file changed while it was read"),
         }
     }
@@ -286,13 +294,30 @@ impl std::error::Error for IoError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Open { source, .. } | Self::Read { source, .. } | Self::Write { source, .. } => Some(source),
+            Self::Convert { source } => Some(source),
             _ => None,
         }
+    }
+}
+
+impl From<ArrowError> for IoError {
+    fn from(source: ArrowError) -> Self {
+        Self::Convert { source }
     }
 }
 
 impl From<IoError> for subspan::Error {
     fn from(e: IoError) -> Self {
         Self::Source(Box::new(e))
+    }
+}
+
+/// This room's error out of the library's, which it was put into by this room.
+pub(crate) fn own(e: subspan::Error) -> IoError {
+    let outside =
+        |e: Box<dyn std::error::Error + Send + Sync>| IoError::Convert { source: ArrowError::ExternalError(e) };
+    match e {
+        subspan::Error::Source(e) => e.downcast::<IoError>().map_or_else(outside, |e| *e),
+        other => outside(Box::new(other)),
     }
 }

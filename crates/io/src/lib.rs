@@ -2,6 +2,7 @@
 //!
 //! - [`Table`]: parquet, CSV, Arrow and NumPy files as a stream of numeric row blocks; [`write_sample`] writes rows of it back.
 //! - [`Matrix`]: features and images from NumPy, safetensors, idx and parquet files, in memory.
+//! - [`Labels`]: one class per sample.
 //! - [`AtomicFile`]: outputs that are there whole or not at all.
 //! - [`IoError`]: the catalogue of what can be wrong with a file, each with its place and a hint.
 
@@ -11,6 +12,7 @@ mod bytes;
 mod error;
 mod guard;
 mod idx;
+mod labels;
 mod matrix;
 mod npy;
 mod npz;
@@ -21,6 +23,7 @@ mod tensors;
 pub use array::DType;
 pub use atomic::{AtomicFile, remove_partial_files, write_bytes_atomically, write_json};
 pub use error::{IoError, Result};
+pub use labels::Labels;
 pub use matrix::Matrix;
 pub use sample::{write_sample, write_sample_to};
 pub use table::{Missing, Table, TableOptions};

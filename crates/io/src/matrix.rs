@@ -6,7 +6,7 @@ use subspan::rows::RowSource;
 
 use crate::array::StoredArray;
 use crate::bytes::fingerprint;
-use crate::error::{IoError, Result};
+use crate::error::{IoError, Result, own};
 use crate::table::{Table, TableOptions};
 use crate::{idx, npy, npz, path_and_part, tensors};
 
@@ -168,16 +168,5 @@ impl Matrix {
             dtype: self.dtype().into(),
             fingerprint: fingerprint(std::slice::from_ref(&self.file))?,
         })
-    }
-}
-
-/// This room's error out of the library's, which it was put into by this room.
-fn own(e: Error) -> IoError {
-    match e {
-        Error::Source(e) => match e.downcast::<IoError>() {
-            Ok(e) => *e,
-            Err(e) => IoError::Read { path: String::new(), source: std::io::Error::other(e) },
-        },
-        other => IoError::Read { path: String::new(), source: std::io::Error::other(other.to_string()) },
     }
 }

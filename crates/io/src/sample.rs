@@ -99,7 +99,7 @@ pub fn write_sample_to(
             Arc::new(Float64Array::from(weights[rows].to_vec())),
         ];
         let columns = own.into_iter().chain(originals.columns().iter().cloned()).collect();
-        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(|e| Error::Source(Box::new(e)))?;
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(IoError::from)?;
         writer.write(&batch).map_err(fail)?;
     }
     writer.close().map_err(fail)?;

@@ -162,7 +162,7 @@ fn all_finite(values: &[f64]) -> bool {
 }
 
 /// Any column of numbers as `f64`.
-fn numbers(column: &ArrayRef) -> Result<ArrayRef, Error> {
+fn numbers(column: &ArrayRef) -> Result<ArrayRef> {
     let integer = match column.data_type() {
         DataType::Date32 | DataType::Time32(_) => Some(DataType::Int32),
         DataType::Date64 | DataType::Time64(_) | DataType::Timestamp(..) | DataType::Duration(_) => {
@@ -170,7 +170,7 @@ fn numbers(column: &ArrayRef) -> Result<ArrayRef, Error> {
         }
         _ => None,
     };
-    let convert = |column: &ArrayRef, to: &DataType| cast(column, to).map_err(|e| Error::Source(Box::new(e)));
+    let convert = |column: &ArrayRef, to: &DataType| cast(column, to).map_err(IoError::from);
     match integer {
         Some(integer) => convert(&convert(column, &integer)?, &DataType::Float64),
         None => convert(column, &DataType::Float64),

@@ -90,7 +90,7 @@ pub(crate) fn discover(store: &dyn Store, columns: &[usize]) -> Result<Vec<Level
     Ok(total)
 }
 
-fn collect(column: &ArrayRef, levels: &mut Levels) -> Result<(), Error> {
+fn collect(column: &ArrayRef, levels: &mut Levels) -> Result<()> {
     match Text::of(column)? {
         Text::Plain(text) => text.iter().flatten().for_each(|value| levels.insert(value)),
         Text::Coded { codes, values } => {
@@ -112,13 +112,13 @@ enum Text {
 }
 
 impl Text {
-    fn of(column: &ArrayRef) -> Result<Self, Error> {
+    fn of(column: &ArrayRef) -> Result<Self> {
         let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
         if *column.data_type() == dictionary {
             let array = column.as_dictionary::<Int32Type>();
             return Ok(Self::Coded { codes: array.keys().clone(), values: array.values().as_string().clone() });
         }
-        let plain = cast(column, &DataType::Utf8).map_err(|e| Error::Source(Box::new(e)))?;
+        let plain = cast(column, &DataType::Utf8)?;
         Ok(Self::Plain(plain.as_string().clone()))
     }
 }

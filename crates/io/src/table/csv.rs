@@ -216,8 +216,7 @@ impl Store for CsvStore {
                 }
             }
             let columns = builders.into_iter().map(Builder::finish).collect();
-            let batch =
-                RecordBatch::try_new(Arc::clone(&schema), columns).map_err(|e| subspan::Error::Source(Box::new(e)))?;
+            let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(IoError::from)?;
             visit(&batch)?;
             left -= n;
         }

@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ::arrow::array::{ArrayRef, RecordBatch};
 use ::arrow::compute::cast;
 use ::arrow::datatypes::{Field, Schema, SchemaRef};
+use subspan::Result;
 use subspan::record::InputRecord;
 use subspan::rows::{RowBlock, RowSource};
-use subspan::{Error, Result};
 
 use self::block::Block;
 use self::records::BatchRecords;
@@ -28,6 +28,28 @@ use self::store::{Request, Store, batch_rows};
 use crate::bytes::fingerprint;
 use crate::error::IoError;
 use crate::{npz, path_and_part};
+
+/// The only column of `file`, or the one named `column`, whole, and its name: for labels.
+pub(crate) fn one_column(file: &str, column: Option<&str>) -> Result<(ArrayRef, String)> {
+    let (backend, _) = Backend::open(file)?;
+    let Backend::Columns(store) = &backend else {
+        return Err(IoError::UnknownFormat { path: file.into(), supported: SUPPORTED }.into());
+    };
+    let schema = store.schema();
+    let index = match column {
+        Some(name) => schema::find(file, schema, name)?,
+        None if schema.fields().len() == 1 => 0,
+        None => {
+            let available = schema.fields().iter().map(|f| f.name().clone()).collect();
+            return Err(
+                IoError::NoSuchPart { path: file.into(), kind: "column", part: String::new(), available }.into()
+            );
+        }
+    };
+    let ids: Vec<u64> = (0..backend.n_rows()).collect();
+    let columns = records::fetch(&**store, &[index], &ids)?;
+    Ok((Arc::clone(&columns[0]), schema.field(index).name().clone()))
+}
 
 /// What to do with rows that lack a value, or hold NaN or an infinity, in a column that is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,25 +106,9 @@ impl Table {
     /// file, are read through once.
     ///
     /// # Errors
-    /// [`IoError`], as [`Error::Source`].
+    /// [`IoError`], as [`subspan::Error::Source`].
     pub fn open(path: &str, options: &TableOptions) -> Result<Self> {
-        let (file, part) = path_and_part(path, &[".npz:"]);
-        let lower = file.to_ascii_lowercase();
-        let mut files = vec![file.to_owned()];
-        let backend = if Path::new(file).is_dir() || lower.ends_with(".parquet") {
-            files = parquet::paths(file)?;
-            Backend::Columns(Box::new(parquet::ParquetStore::open(&files)?))
-        } else if lower.ends_with(".csv") || lower.ends_with(".csv.gz") {
-            Backend::Columns(Box::new(csv::CsvStore::open(file)?))
-        } else if lower.ends_with(".arrow") || lower.ends_with(".feather") {
-            Backend::Columns(Box::new(arrow::ArrowStore::open(file)?))
-        } else if lower.ends_with(".npy") {
-            Backend::Array(npy::ArrayStore::new(crate::npy::open(file)?)?)
-        } else if lower.ends_with(".npz") {
-            Backend::Array(npy::ArrayStore::new(npz::open(file, part)?)?)
-        } else {
-            return Err(IoError::UnknownFormat { path: path.into(), supported: SUPPORTED }.into());
-        };
+        let (backend, files) = Backend::open(path)?;
         let plan = Plan::new(path, backend.schema(), options, |text| match &backend {
             Backend::Columns(store) => categories::discover(&**store, text),
             // Arrays have no text columns.
@@ -179,15 +185,14 @@ impl Table {
             Backend::Array(store) => records::decode_raw(store.array(), records)?,
             Backend::Columns(store) => self.original_columns(&**store, ids, records)?,
         };
-        let wrap = |e| Error::Source(Box::new(e));
         let fields: Vec<Field> = schema
             .fields()
             .iter()
             .map(|f| Field::new(f.name(), records::plain_type(f.data_type()), f.is_nullable()))
             .collect();
         let typed = columns.iter().zip(&fields).map(|(column, field)| cast(column, field.data_type()));
-        let typed = typed.collect::<Result<Vec<_>, _>>().map_err(wrap)?;
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), typed).map_err(wrap)
+        let typed = typed.collect::<Result<Vec<_>, _>>().map_err(IoError::from)?;
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), typed).map_err(IoError::from)?)
     }
 
     fn original_columns(&self, store: &dyn Store, ids: &[u64], records: &[Box<[u8]>]) -> Result<Vec<ArrayRef>> {
@@ -205,6 +210,28 @@ impl Table {
 }
 
 impl Backend {
+    /// Opens `path`, and names the files behind it.
+    fn open(path: &str) -> crate::error::Result<(Self, Vec<String>)> {
+        let (file, part) = path_and_part(path, &[".npz:"]);
+        let lower = file.to_ascii_lowercase();
+        let mut files = vec![file.to_owned()];
+        let backend = if Path::new(file).is_dir() || lower.ends_with(".parquet") {
+            files = parquet::paths(file)?;
+            Backend::Columns(Box::new(parquet::ParquetStore::open(&files)?))
+        } else if lower.ends_with(".csv") || lower.ends_with(".csv.gz") {
+            Backend::Columns(Box::new(csv::CsvStore::open(file)?))
+        } else if lower.ends_with(".arrow") || lower.ends_with(".feather") {
+            Backend::Columns(Box::new(arrow::ArrowStore::open(file)?))
+        } else if lower.ends_with(".npy") {
+            Backend::Array(npy::ArrayStore::new(crate::npy::open(file)?)?)
+        } else if lower.ends_with(".npz") {
+            Backend::Array(npy::ArrayStore::new(npz::open(file, part)?)?)
+        } else {
+            return Err(IoError::UnknownFormat { path: path.into(), supported: SUPPORTED });
+        };
+        Ok((backend, files))
+    }
+
     fn schema(&self) -> &SchemaRef {
         match self {
             Self::Columns(store) => store.schema(),

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, UInt64Array};
 use arrow::compute::{cast, concat_batches, take, take_record_batch};
 use arrow::datatypes::*;
-use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use half::f16;
 use subspan::Error;
@@ -17,10 +16,6 @@ use subspan::rows::Records;
 use super::store::{Request, Store, batch_rows};
 use crate::array::{DType, StoredArray};
 use crate::error::{IoError, Result};
-
-fn source(e: ArrowError) -> Error {
-    Error::Source(Box::new(e))
-}
 
 /// Records of a batch of columns.
 pub(crate) struct BatchRecords<'a> {
@@ -34,23 +29,25 @@ impl Records for BatchRecords<'_> {
         let place = |row: &usize| self.kept.map_or(*row, |kept| kept[*row]) as u64;
         let places = UInt64Array::from_iter_values(rows.iter().map(place));
         let columns = self.batch.columns();
-        let chosen = columns.iter().map(|c| take(c, &places, None)).collect::<Result<Vec<_>, _>>().map_err(source)?;
-        let encoded = converter(columns.iter().map(|c| c.data_type()))?.convert_columns(&chosen).map_err(source)?;
+        let chosen =
+            columns.iter().map(|c| take(c, &places, None)).collect::<Result<Vec<_>, _>>().map_err(IoError::from)?;
+        let encoded =
+            converter(columns.iter().map(|c| c.data_type()))?.convert_columns(&chosen).map_err(IoError::from)?;
         Ok(encoded.iter().map(|row| row.data().into()).collect())
     }
 }
 
-fn converter<'a>(types: impl Iterator<Item = &'a DataType>) -> Result<RowConverter, Error> {
-    RowConverter::new(types.map(|t| SortField::new(t.clone())).collect()).map_err(source)
+fn converter<'a>(types: impl Iterator<Item = &'a DataType>) -> Result<RowConverter> {
+    Ok(RowConverter::new(types.map(|t| SortField::new(t.clone())).collect())?)
 }
 
 /// The columns `sources` of the given records, with the input's types.
-pub(crate) fn decode(schema: &Schema, sources: &[usize], records: &[Box<[u8]>]) -> Result<Vec<ArrayRef>, Error> {
+pub(crate) fn decode(schema: &Schema, sources: &[usize], records: &[Box<[u8]>]) -> Result<Vec<ArrayRef>> {
     // A dictionary and its plain values have the same encoding.
     let types: Vec<DataType> = sources.iter().map(|c| plain_type(schema.field(*c).data_type())).collect();
     let converter = converter(types.iter())?;
     let parser = converter.parser();
-    converter.convert_rows(records.iter().map(|bytes| parser.parse(bytes))).map_err(source)
+    Ok(converter.convert_rows(records.iter().map(|bytes| parser.parse(bytes)))?)
 }
 
 /// The type of a column once it is written back: dictionaries are unpacked.
@@ -84,17 +81,17 @@ pub(crate) fn fetch(store: &dyn Store, columns: &[usize], ids: &[u64]) -> Result
             let here = within(wanted, first, first + batch.num_rows() as u64);
             if !here.is_empty() {
                 let places = UInt64Array::from_iter_values(here.iter().map(|id| id - first));
-                let rows = take_record_batch(batch, &places).map_err(source)?;
+                let rows = take_record_batch(batch, &places).map_err(IoError::from)?;
                 let plain = rows.columns().iter().zip(schema.fields()).map(|(c, f)| cast(c, f.data_type()));
-                let plain = plain.collect::<Result<Vec<_>, _>>().map_err(source)?;
-                parts.push(RecordBatch::try_new(Arc::clone(&schema), plain).map_err(source)?);
+                let plain = plain.collect::<Result<Vec<_>, _>>().map_err(IoError::from)?;
+                parts.push(RecordBatch::try_new(Arc::clone(&schema), plain).map_err(IoError::from)?);
                 wanted = &wanted[here.len()..];
             }
             first += batch.num_rows() as u64;
             Ok(())
         })?;
     }
-    Ok(concat_batches(&schema, &parts).map_err(source)?.columns().to_vec())
+    Ok(concat_batches(&schema, &parts).map_err(IoError::from)?.columns().to_vec())
 }
 
 /// The part of the increasing `ids` in `[from, to)`.

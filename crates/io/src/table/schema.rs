@@ -158,7 +158,8 @@ fn select(path: &str, schema: &Schema, options: &TableOptions) -> Result<Vec<usi
     Ok(chosen.into_iter().filter(|c| !excluded.contains(c)).collect())
 }
 
-fn find(path: &str, schema: &Schema, name: &str) -> Result<usize> {
+/// The index of the column `name`.
+pub(crate) fn find(path: &str, schema: &Schema, name: &str) -> Result<usize> {
     schema.index_of(name).map_err(|_| {
         let mut near: Vec<(usize, &String)> =
             schema.fields().iter().map(|f| (distance(name, f.name()), f.name())).collect();

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use parquet::basic::{Compression, ZstdLevel};
-use subspan_io::{Matrix, Missing, Table, TableOptions, write_sample};
+use subspan_io::{Labels, Matrix, Missing, Table, TableOptions, write_sample};
 
 use crate::common::*;
 
@@ -52,6 +52,7 @@ pub fn subjects() -> Vec<Subject> {
         subject("t.csv", csv.clone().into_bytes()),
         subject("t.csv.gz", gzip(csv.as_bytes())),
         subject("t.npy", npy.clone()),
+        subject("text.npy", npy_bytes("<U3", false, "(8,)", &[b'a', 0, 0, 0].repeat(24))),
         subject("fortran.npy", npy_bytes(">f4", true, "(5, 2, 3)", &[0; 120])),
         Subject { name: "stored.npz", bytes: npz_bytes(&[("a", &npy), ("b", &npy)], false), part: ":a" },
         Subject { name: "deflated.npz", bytes: npz_bytes(&[("a", &npy), ("b", &npy)], true), part: ":b" },
@@ -130,6 +131,9 @@ fn read_as_anything(path: &str, dir: &Path, seed: u64) -> Option<String> {
         Ok(())
     });
     let matrix = Matrix::open(path).and_then(|matrix| matrix.to_f32());
+    // Most files have several columns or values per sample; what counts is that none panics.
+    let labels = Labels::open(path).err().map(|e| e.to_string());
+    assert!(labels.is_none_or(|text| !text.contains('\n') && !text.is_empty()));
     let reasons = [table.err().map(|e| e.to_string()), matrix.err().map(|e| e.to_string())];
     for text in reasons.iter().flatten() {
         assert!(!text.contains('\n') && !text.is_empty());
