@@ -16,7 +16,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::Mat;
 pub use crate::matvec::{add_tr_mul_vec, max_abs_columns, mul_vec, scale_columns};
-use crate::simd::{LANES, Scratch, dispatch, join_lanes, load, store, store_lanes};
+use crate::simd::{LANES, Scratch, dispatch, join_lanes, load, prefetch, store, store_lanes};
 
 /// `out[i] = ‖aᵢ F‖²` for every row `aᵢ` of `rows`.
 ///
@@ -65,6 +65,10 @@ pub fn map_rows(rows: &[f64], factor: &Mat, out: &mut [f64]) {
 
 /// Panels of a micro-kernel tile: with 8 rows it fills the registers (24 of 32 with AVX-512; with AVX2 4 rows, 12 of 16).
 const TILE_PANELS: usize = 3;
+
+/// Widths at which a triangular factor takes two short tiles, whose walks cost more to end one by one than that saves (found by
+/// measurement: the branches of such short loops are mispredicted).
+const FLAT_COLS: std::ops::Range<usize> = 25..48;
 
 /// Rows whose results are kept at a time.
 const MAX_BLOCK_ROWS: usize = 64;
@@ -206,6 +210,8 @@ struct Panels {
     /// Zero columns in front, which make the columns a whole number of virtual lanes.
     pad: usize,
     upper: bool,
+    /// Whether a tile's walk ends panel by panel.
+    stepped: bool,
 }
 
 impl Panels {
@@ -215,11 +221,12 @@ impl Panels {
         let (d, r) = (factor.n_rows(), factor.n_cols());
         let pad = r.next_multiple_of(LANES) - r;
         (self.d, self.r, self.width, self.pad, self.upper) = (d, r, width, pad, upper);
+        self.stepped = !FLAT_COLS.contains(&d);
         if d == 0 || r == 0 {
             return;
         }
         for q in 0..self.count() {
-            let end = self.end(q);
+            let end = if self.stepped { self.end(q) } else { d };
             let panel = &mut self.data.take(d * (r + pad))[q * d * width..][..end * width];
             let missing = pad.saturating_sub(q * width).min(width);
             // First column of the panel.
@@ -264,6 +271,11 @@ unsafe fn apply_block<S: Simd>(simd: S, block: &[f64], panels: &Panels, target: 
     for first in (0..panels.count()).step_by(TILE_PANELS) {
         let count = TILE_PANELS.min(panels.count() - first);
         for row in (0..n).step_by(full_rows::<S>()) {
+            if first == 0 {
+                // The same rows of the next block: the tiles' short strides escape the hardware's own prefetching.
+                let next = block.as_ptr().wrapping_add(block.len() + row * panels.d);
+                (0..full_rows::<S>() * panels.d).step_by(LANES).for_each(|at| prefetch(next.wrapping_add(at)));
+            }
             let tile = Tile { simd, a: &block[row * panels.d..], panels, first, row, target };
             // SAFETY: the caller's promise.
             unsafe { tile.run(full_rows::<S>().min(n - row), count) };
@@ -320,7 +332,7 @@ impl<S: Simd, const ROWS: usize, const COUNT: usize> WithSimd for Sized<'_, S, R
         macro_rules! walk {
             ($from:literal) => {
                 if $from < COUNT {
-                    let end = panels.end(first + $from);
+                    let end = panels.end(if panels.stepped { first + $from } else { first + COUNT - 1 });
                     while k < end {
                         let mut vectors = [simd.splat_f64s(0.0); COUNT];
                         for v in $from..COUNT {
