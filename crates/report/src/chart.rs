@@ -13,7 +13,7 @@ const TOP: f64 = 36.0;
 const BOTTOM: f64 = 54.0;
 
 /// Rough width of a character of the label font, in SVG units.
-const CHARACTER: f64 = 7.4;
+const CHARACTER: f64 = 6.7;
 
 /// The colours of series, as CSS classes.
 pub(crate) const SERIES: [&str; 5] = ["s0", "s1", "s2", "s3", "s4"];

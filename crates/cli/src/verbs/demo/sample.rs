@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::json;
 use subspan::regress::{self, Loss, Mode};
 use subspan::sample::{self, Config, Rule, Sample};
-use subspan::{DenseRows, Silent};
+use subspan::{DenseRows, Event, Observer, Silent};
 use subspan_report::{count, percent, significant};
 
 use super::Chapter;
@@ -20,7 +20,7 @@ const SIZES: [u64; 5] = [500, 1_000, 2_000, 4_000, 8_000];
 /// The size the chapter talks about.
 const SIZE: u64 = 2_000;
 /// Samples per size and rule.
-const SEEDS: u64 = 7;
+const SEEDS: u64 = 5;
 /// Categories with fewer flights than this are looked at.
 const RARE: u64 = 1_000;
 
@@ -65,7 +65,7 @@ pub(super) fn chapter(flights: &mut Flights, session: &Session) -> Result<Chapte
     record.configure("seeds of the curve", SEEDS);
     verb::results(&mut record, &chosen);
 
-    watch.phase("repeat");
+    watch.event(Event::Phase { name: "repeat", total: Some(2 * SEEDS * SIZES.len() as u64) });
     let rare = rare_carriers(flights);
     let rule = trial(flights, &table, Rule::Auto, &rare, session, &watch)?;
     let uniform = trial(flights, &table, Rule::Uniform, &rare, session, &watch)?;
@@ -88,7 +88,7 @@ fn trial(
     rule: Rule,
     rare: &[usize],
     session: &Session,
-    watch: &dyn subspan::Observer,
+    watch: &dyn Observer,
 ) -> Result<Trial, Failure> {
     let (best, optimum) = flights.optimum.clone().unwrap_or_default();
     let mut out = Trial { excess: Vec::new(), effects: Vec::new(), at_size: Vec::new() };
@@ -103,6 +103,7 @@ fn trial(
             let x = l1_fit(&sample)?;
             excess.push(flights.l1_objective(&x) / optimum - 1.0);
             effects.push(rare.iter().map(|c| (x[*c] - best[*c]).abs()).sum::<f64>() / rare.len() as f64);
+            watch.event(Event::Advance { steps: 1 });
             if rows == SIZE {
                 out.at_size.push((present(&sample), x));
             }
