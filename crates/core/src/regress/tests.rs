@@ -1,4 +1,5 @@
 //! Laws of the regressions: closed forms, optimality by dual certificates, invariances, exactness, malformed parameters.
+//! Long because every loss and every mode has its laws here.
 
 use super::*;
 use crate::draw::Stream;
