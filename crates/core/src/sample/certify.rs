@@ -74,6 +74,8 @@ fn searched(
             draws.draw(table, stage, "reference")?.kept
         }
     };
+    // The draw of the reference announced phases of its own.
+    phase(observer, "certify", None);
     let reference_weights: Vec<f64> = reference.probabilities.iter().map(|q| q.recip()).collect();
     let described = format!("a sample of {} rows", reference.len());
     let found = search(&WeightedTable::new(&reference.values, d, Some(&reference_weights))?, &described)?;
