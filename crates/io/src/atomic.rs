@@ -42,11 +42,19 @@ impl AtomicFile {
     /// # Errors
     /// [`IoError::Write`] if the path is a directory, or its directory is absent or not writable.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
-        let target = path.as_ref().to_path_buf();
+        let mut target = path.as_ref().to_path_buf();
         let shown = target.display().to_string();
         let fail = IoError::write(&shown);
-        if target.is_dir() {
-            return Err(fail(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory")));
+        if let Ok(meta) = fs::metadata(&target) {
+            if meta.is_dir() {
+                return Err(fail(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory")));
+            }
+            // A rename would put a file in the place of the device.
+            if !meta.is_file() {
+                return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
+            }
+            // Through a link, the file behind it is replaced, not the link.
+            target = fs::canonicalize(&target).map_err(IoError::write(&shown))?;
         }
         let Some(name) = target.file_name() else {
             return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "it names no file")));

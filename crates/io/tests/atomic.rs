@@ -47,6 +47,24 @@ fn an_unwritable_place_is_an_error_before_any_work() {
     std::fs::write(dir.path().join("file"), "").unwrap();
     assert_eq!(line(format!("{root}/file/out.json")), format!("cannot write {root}/file/out.json: not a directory"));
     assert_eq!(names(dir.path()), ["file"]);
+    assert_eq!(line("/dev/null".into()), "cannot write /dev/null: it is no regular file");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_is_followed_and_the_new_file_has_the_usual_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+    std::fs::write(&real, "old").unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    write_bytes_atomically(&link, b"new").unwrap();
+    assert!(link.is_symlink());
+    assert_eq!(std::fs::read(&real).unwrap(), b"new");
+    let plain = dir.path().join("plain");
+    std::fs::write(&plain, "").unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&real), mode(&plain));
 }
 
 #[test]

@@ -69,6 +69,96 @@ fn row_groups_files_and_order_do_not_change_the_rows() {
 }
 
 #[test]
+fn every_codec_and_encoding_of_text_is_read() {
+    use parquet::basic::Compression;
+    let dir = tempfile::tempdir().unwrap();
+    let batch = mixed_batch(200, 6);
+    let read = |bytes: &[u8]| read_all(&open(&put(&dir, "t.parquet", bytes))).unwrap();
+    let expected = read(&parquet_bytes(&batch, 70, Compression::UNCOMPRESSED));
+    let codecs = [
+        Compression::SNAPPY,
+        Compression::GZIP(Default::default()),
+        Compression::ZSTD(Default::default()),
+        Compression::LZ4_RAW,
+    ];
+    for codec in codecs {
+        assert_eq!(read(&parquet_bytes(&batch, 70, codec)), expected, "{codec}");
+    }
+    use arrow::datatypes::DataType::{Dictionary, LargeUtf8, UInt16, Utf8View};
+    for text in [LargeUtf8, Utf8View, Dictionary(Box::new(UInt16), Box::new(LargeUtf8))] {
+        let schema = batch.schema();
+        let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
+            let text =
+                if field.name() == "city" { arrow::compute::cast(column, &text).unwrap() } else { column.clone() };
+            (field.name().clone(), text)
+        });
+        let batch = RecordBatch::try_from_iter(columns.collect::<Vec<_>>()).unwrap();
+        let parquet = read(&parquet_bytes(&batch, 70, Compression::SNAPPY));
+        assert_eq!(parquet, expected, "{text} in parquet");
+        let arrow = read_all(&open(&put(&dir, "t.arrow", &arrow_bytes(&batch, 70, false, None)))).unwrap();
+        assert_eq!(arrow.values, expected.values, "{text} in arrow");
+    }
+}
+
+#[test]
+fn points_in_time_are_the_same_numbers_in_every_unit() {
+    let dir = tempfile::tempdir().unwrap();
+    let batch = RecordBatch::try_from_iter([
+        ("s", Arc::new(TimestampSecondArray::from(vec![86_400])) as ArrayRef),
+        ("ns", Arc::new(TimestampNanosecondArray::from(vec![86_400_000_000_000]))),
+        ("day", Arc::new(Date32Array::from(vec![3]))),
+        ("millis", Arc::new(Date64Array::from(vec![3 * 86_400_000]))),
+        ("noon", Arc::new(Time32MillisecondArray::from(vec![43_200_000]))),
+        ("noon2", Arc::new(Time64NanosecondArray::from(vec![43_200_000_000_000]))),
+        ("price", Arc::new(Decimal128Array::from(vec![1234]).with_precision_and_scale(10, 2).unwrap())),
+    ])
+    .unwrap();
+    let path = put(&dir, "t.parquet", &parquet_bytes(&batch, 1, parquet::basic::Compression::SNAPPY));
+    let values = read_all(&open(&path)).unwrap().values;
+    for (value, expected) in values.iter().zip([86_400.0, 86_400.0, 3.0, 3.0, 43_200.0, 43_200.0, 12.34]) {
+        assert!((value - expected).abs() < 1e-9 * expected, "{values:?}");
+    }
+}
+
+#[test]
+fn columns_without_numbers_can_be_left_out_and_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut lists = ListBuilder::new(Int32Builder::new());
+    (0..9).for_each(|i| lists.append_value([Some(i), None]));
+    let lists: ArrayRef = Arc::new(lists.finish());
+    let batch = RecordBatch::try_from_iter([
+        ("tags", lists.clone()),
+        ("x", Arc::new(Int16Array::from_iter_values(0..9)) as ArrayRef),
+        ("raw", Arc::new(BinaryArray::from_iter_values((0..9_u8).map(|i| vec![i; 2])))),
+    ])
+    .unwrap();
+    let none = parquet::basic::Compression::UNCOMPRESSED;
+    for (name, bytes) in
+        [("t.parquet", parquet_bytes(&batch, 4, none)), ("t.arrow", arrow_bytes(&batch, 4, true, None))]
+    {
+        let path = put(&dir, name, &bytes);
+        let e = failure(&path, &TableOptions::default());
+        assert!(matches!(&e, IoError::ColumnType { column, .. } if column == "tags"), "{e}");
+        let options = TableOptions { exclude: names(&["tags", "raw"]), ..Default::default() };
+        let table = Table::open(&path, &options).unwrap();
+        let whole = read_all(&table).unwrap();
+        let out = dir.path().join("out.parquet");
+        write_sample(
+            &out,
+            &table,
+            &[3, 7],
+            &[1.0; 2],
+            &[1.0; 2],
+            &[whole.records[3].clone(), whole.records[7].clone()],
+        )
+        .unwrap();
+        let back = read_parquet(&out);
+        assert_eq!(back.column(3).as_list::<i32>().value(1).as_primitive::<arrow::datatypes::Int32Type>().value(0), 7);
+        assert_eq!(back.column(5).as_binary::<i32>().value(0), [3, 3]);
+    }
+}
+
+#[test]
 fn any_number_of_threads_reads_the_same_rows() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.parquet");

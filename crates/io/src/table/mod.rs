@@ -79,7 +79,9 @@ pub struct TableOptions {
 /// A table in one or more files, as a [`RowSource`].
 ///
 /// Numbers and booleans are used as they are, dates as days since 1970-01-01, timestamps as seconds since then, times as
-/// seconds since midnight, durations as seconds. Text becomes one 0/1 column `name=level` per level, levels sorted. Row ids
+/// seconds since midnight, durations as seconds. Text becomes one 0/1 column `name=level` per level, levels sorted (levels
+/// that occur only in dropped rows included). In CSV files the types are inferred from all rows; empty fields, `NA`, `N/A`,
+/// `NaN`, `nan`, `null` and `NULL` are missing; dates are text. A nameless CSV column is called `Unnamed: i`. Row ids
 /// are positions in the input (files in sorted path order). Each scan opens its file anew and holds one batch of rows, so
 /// memory is bounded by the batch; scans may run in parallel. Damaged files are an error of the scan that meets the damage.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::basic::Compression;
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, Length};
 
@@ -53,6 +54,15 @@ impl ParquetStore {
                 return Err(IoError::SchemaDiffers { path: file.path.clone(), first: first.path.clone(), detail });
             }
             for (g, group) in file.metadata.metadata().row_groups().iter().enumerate() {
+                for column in group.columns() {
+                    if let codec @ (Compression::BROTLI(_) | Compression::LZO) = column.compression() {
+                        return Err(IoError::Unsupported {
+                            path: file.path.clone(),
+                            what: format!("a file compressed with {codec}"),
+                            hint: Some("write it with zstd, snappy, gzip or lz4 compression".into()),
+                        });
+                    }
+                }
                 let rows = u64::try_from(group.num_rows()).ok().and_then(|rows| n_rows.checked_add(rows));
                 n_rows = rows.ok_or_else(|| IoError::corrupt(&file.path, "footer", "impossible number of rows"))?;
                 chunks.push((f, g));

@@ -10,6 +10,7 @@ use arrow::compute::{cast, concat_batches, take, take_record_batch};
 use arrow::datatypes::*;
 use arrow::row::{RowConverter, SortField};
 use half::f16;
+use rayon::prelude::*;
 use subspan::Error;
 use subspan::rows::Records;
 
@@ -70,11 +71,11 @@ pub(crate) fn fetch(store: &dyn Store, columns: &[usize], ids: &[u64]) -> Result
     let schema = Arc::new(Schema::new(fields));
     let starts = store.starts();
     let request = Request { columns, batch_rows: batch_rows(columns.len()), levels: false };
-    let mut parts = Vec::new();
-    for chunk in 0..starts.len() - 1 {
+    let read = |chunk: usize| -> Result<Vec<RecordBatch>, Error> {
+        let mut parts = Vec::new();
         let mut wanted = within(ids, starts[chunk], starts[chunk + 1]);
         if wanted.is_empty() {
-            continue;
+            return Ok(parts);
         }
         let mut first = starts[chunk];
         store.read(chunk, &request, &mut |batch| {
@@ -90,7 +91,10 @@ pub(crate) fn fetch(store: &dyn Store, columns: &[usize], ids: &[u64]) -> Result
             first += batch.num_rows() as u64;
             Ok(())
         })?;
-    }
+        Ok(parts)
+    };
+    let parts: Vec<_> = (0..starts.len() - 1).into_par_iter().map(read).collect();
+    let parts = parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
     Ok(concat_batches(&schema, &parts).map_err(IoError::from)?.columns().to_vec())
 }
 
