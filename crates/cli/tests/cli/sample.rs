@@ -8,7 +8,7 @@ fn the_output_has_ids_probabilities_weights_and_the_columns_of_the_input() {
     place.run("sample cities.parquet --rows 300 -p 1 -o s.parquet").succeeds().saying(&[
         "6,000",
         "s.parquet",
-        "lewis",
+        "root-leverage",
         "time",
     ]);
     let names: Vec<String> = place.parquet("s.parquet").schema().fields().iter().map(|f| f.name().clone()).collect();
