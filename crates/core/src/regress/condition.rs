@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use subspan_linalg::{Mat, apply, eigh, gram};
+use subspan_linalg::{Mat, apply::RowFactor, eigh, gram};
 
 use super::table::{MemoryTable, Table, Tile};
 use crate::error::Result;
@@ -153,11 +153,12 @@ pub(super) fn row_map(factor: &Mat, target_scale: f64) -> Mat {
 fn change_basis(values: &[f64], n_cols: usize, factor: &Mat) -> Vec<f64> {
     use rayon::prelude::*;
     let map = row_map(factor, 1.0);
+    let factor = RowFactor::new(&map, false);
     let mut out = vec![0.0; values.len() / n_cols * map.n_cols()];
     let rows = super::table::chunk_rows(values.len() / n_cols);
     out.par_chunks_mut(rows * map.n_cols())
         .zip(values.par_chunks(rows * n_cols))
-        .for_each(|(out, values)| apply::map_rows(values, &map, out));
+        .for_each(|(out, values)| factor.map_rows(values, out));
     out
 }
 

@@ -9,7 +9,7 @@ use super::condition::{Basis, Design, row_map};
 use super::glob::{self, Groups, Split, Spread};
 use super::smooth::Goal;
 use super::solve::{self, Solved};
-use super::table::{Shape, StreamTable, Table};
+use super::table::{Map, Shape, StreamTable, Table};
 use super::{Job, separable};
 use crate::error::{Error, Result};
 use crate::observe::{metric, phase};
@@ -283,7 +283,7 @@ fn streamed(job: &Job<'_>, pilot: &Sample, warnings: &mut Vec<String>) -> Result
 
     // The pilot's basis is kept where the table needs one, unless it might miss a direction of the table.
     let keep = design.factor.as_ref().filter(|_| !design.fine && !design.dependent);
-    let shape = Shape { map: keep.map(|f| row_map(f, design.target_scale)), ..job.shape.clone() };
+    let shape = Shape { map: keep.map(|f| Map::new(&row_map(f, design.target_scale))), ..job.shape.clone() };
     let table = StreamTable { source: job.source, shape: &shape, observer: job.observer };
     let (start, scale) = match keep {
         Some(_) => (start, design.target_scale),

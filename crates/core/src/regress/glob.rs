@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use subspan_linalg::{Mat, apply, cholesky};
+use subspan_linalg::{Mat, apply, apply::RowFactor, cholesky};
 
 use super::condition::{Basis, Design};
 use super::solve::{self, Solved};
@@ -39,11 +39,9 @@ pub(super) struct Groups {
 
 /// Splits all rows, for several quantiles in one pass. Cost: `n (d² + 6 d)` flop; memory: the MID rows.
 ///
-/// `factor` is `(d + 1) x (d + 1)` upper triangular or `(d + 1) x r`, with zeros for the target.
-///
 /// # Errors
 /// What the source reports.
-pub(super) fn split(table: &StreamTable<'_>, factor: &Spread, splits: &[Split]) -> Result<Vec<Groups>> {
+pub(super) fn split(table: &StreamTable<'_>, spread_of: &Spread, splits: &[Split]) -> Result<Vec<Groups>> {
     let n_cols = table.n_features() + 1;
     let fits: Vec<Vec<f64>> = splits.iter().map(|s| residual_fit(&s.coefficients)).collect();
     let empty = || Groups {
@@ -58,7 +56,7 @@ pub(super) fn split(table: &StreamTable<'_>, factor: &Spread, splits: &[Split]) 
         |groups, Tile { rows, weights }, block, first| {
             let n = weights.len();
             let [mut r, mut spread, mut low, mut high] = [[0.0; TILE_ROWS]; 4];
-            apply::row_norms_sq(rows, &factor.factor, factor.upper, &mut spread[..n]);
+            spread_of.0.norms_sq(rows, &mut spread[..n]);
             for ((split, fit), group) in splits.iter().zip(&fits).zip(groups) {
                 apply::mul_vec(rows, fit, &mut r[..n]);
                 let t = split.level;
@@ -191,11 +189,7 @@ fn residual_fit(x: &[f64]) -> Vec<f64> {
 }
 
 /// How uncertain a row's residual is: `‖factorᵀ a‖`, the root of the row's leverage in the pilot.
-#[derive(Debug, Clone)]
-pub(super) struct Spread {
-    factor: Mat,
-    upper: bool,
-}
+pub(super) struct Spread(RowFactor);
 
 impl Spread {
     /// From a factor `F` (`d x r`) that whitens the pilot's rows.
@@ -211,9 +205,9 @@ impl Spread {
             let l = c.l();
             let factor =
                 Mat::from_fn(d + 1, d + 1, |i, j| if i <= j && j < d { l[(d - 1 - i, d - 1 - j)] } else { 0.0 });
-            return Self { factor, upper: true };
+            return Self(RowFactor::new(&factor, true));
         }
-        Self { factor: Mat::from_fn(d + 1, f.n_cols(), |i, j| if i < d { f[(i, j)] } else { 0.0 }), upper: false }
+        Self(RowFactor::new(&Mat::from_fn(d + 1, f.n_cols(), |i, j| if i < d { f[(i, j)] } else { 0.0 }), false))
     }
 
     /// The threshold that makes the given share of the (weighted) rows MID.
@@ -221,7 +215,7 @@ impl Spread {
         let n = weights.len();
         let (mut r, mut spread) = (vec![0.0; n], vec![0.0; n]);
         apply::mul_vec(rows, &residual_fit(x), &mut r);
-        apply::row_norms_sq(rows, &self.factor, self.upper, &mut spread);
+        self.0.norms_sq(rows, &mut spread);
         let mut order: Vec<(f64, f64)> = (0..n)
             .map(|i| (if spread[i] > 0.0 { r[i].abs() / spread[i].sqrt() } else { f64::INFINITY }, weights[i]))
             .collect();

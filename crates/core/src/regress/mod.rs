@@ -147,6 +147,8 @@ impl Job<'_> {
         };
         let config = sample::Config {
             certify: false,
+            // Two passes, and at a fixed size as accurate as Lewis weights for p < 2 (method note, section 3.5).
+            rule: if p < 2.0 { sample::Rule::RootLeverage } else { sample::Rule::Auto },
             augment: matches!(self.config.loss, Loss::Huber { .. } | Loss::Logistic { .. }),
             loss_floor: matches!(self.config.loss, Loss::Logistic { .. }),
             ..sample::Config::rows(p, rows)

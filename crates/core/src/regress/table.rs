@@ -1,7 +1,9 @@
 //! The passes of the solvers: tiles of rows `[a, b]` with weights, from memory or from a stream, folded in a fixed order.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
-use subspan_linalg::{Mat, apply};
+use subspan_linalg::{Mat, apply::RowFactor};
 
 use crate::error::{Error, Result};
 use crate::observe::Observer;
@@ -96,13 +98,27 @@ impl Table for MemoryTable<'_> {
 
 /// How a source's rows `[a, b]` become the solver's rows: an optional constant column before the target, then an optional
 /// change of basis of the features.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Shape {
     pub(super) intercept: bool,
     /// Whether targets 0 and 1 become −1 and +1.
     pub(super) signs: bool,
     /// Maps `[a, 1, b]` (or `[a, b]`) to `[features, target]`; `None` for the identity.
-    pub(super) map: Option<Mat>,
+    pub(super) map: Option<Map>,
+}
+
+/// A change of basis, ready for many tiles.
+#[derive(Clone)]
+pub(super) struct Map {
+    n_rows: usize,
+    n_cols: usize,
+    factor: Arc<RowFactor>,
+}
+
+impl Map {
+    pub(super) fn new(map: &Mat) -> Self {
+        Self { n_rows: map.n_rows(), n_cols: map.n_cols(), factor: Arc::new(RowFactor::new(map, false)) }
+    }
 }
 
 /// Buffers of one worker for [`Shape::apply`].
@@ -115,7 +131,7 @@ pub(super) struct Scratch {
 impl Shape {
     /// Columns of the solver's rows, for a source of `n_cols` columns.
     pub(super) fn n_cols(&self, n_cols: usize) -> usize {
-        self.map.as_ref().map_or(n_cols + usize::from(self.intercept), Mat::n_cols)
+        self.map.as_ref().map_or(n_cols + usize::from(self.intercept), |map| map.n_cols)
     }
 
     /// The solver's form of some rows of the source.
@@ -137,8 +153,8 @@ impl Shape {
         match &self.map {
             None => rows,
             Some(map) => {
-                scratch.mapped.resize(rows.len() / map.n_rows() * map.n_cols(), 0.0);
-                apply::map_rows(rows, map, &mut scratch.mapped);
+                scratch.mapped.resize(rows.len() / map.n_rows * map.n_cols, 0.0);
+                map.factor.map_rows(rows, &mut scratch.mapped);
                 &scratch.mapped
             }
         }
