@@ -55,8 +55,9 @@ const TO_BOUNDARY: f64 = 0.99995;
 /// Far more than any of the problems seen takes (10 to 25).
 const MAX_ITERATIONS: usize = 100;
 
-/// A loss below this share of the loss of the constant zero is rounding: the fit is exact.
-pub(super) const EXACT_FIT: f64 = 1e-14;
+/// Residuals below this share of the targets are rounding: the fit is exact. The unit roundoff times a few thousand, for the
+/// solve of badly conditioned interpolations.
+pub(super) const EXACT_FIT: f64 = 1e-12;
 
 /// Shortest step that still counts as progress.
 const SHORTEST_STEP: f64 = 1e-8;

@@ -79,9 +79,11 @@ impl SmoothLoss for Lp {
         }
     }
 
-    fn first_step(&self, gap: f64) -> f64 {
+    fn first_step(&self, gap: f64, short: bool) -> f64 {
+        // Below two Newton's step is the longer one: quadratic where residuals stay away from zero, but one that should
+        // become zero only changes its sign. The short step takes that one to zero.
         let newton = (self.p - 1.0).recip();
-        if self.p >= 2.0 || gap < NEAR { newton } else { 1.0 }
+        if self.p >= 2.0 || (gap < NEAR && !short) { newton } else { 1.0 }
     }
 
     fn quadratic(&self) -> bool {

@@ -30,9 +30,9 @@ pub(super) trait SmoothLoss: Sync {
     /// The dual value: a lower bound of the optimum. `penalty` is `½ (x + dx)ᵀ K (x + dx)`.
     fn bound(&self, sums: &DualSums, penalty: f64) -> f64;
 
-    /// The step to try first, given the relative gap.
-    fn first_step(&self, gap: f64) -> f64 {
-        let _ = gap;
+    /// The step to try first, given the relative gap; `short` after an iteration that gained little with the other choice.
+    fn first_step(&self, gap: f64, short: bool) -> f64 {
+        let _ = (gap, short);
         1.0
     }
 
@@ -149,6 +149,9 @@ const ROUNDING: f64 = 1e-13;
 /// Newton's curvature, with just enough of the majorant that it is never singular where the majorant is not.
 const CONFIDENT: f64 = 1e-4;
 
+/// An iteration that leaves more than this share of the gap was slow.
+const GAINED: f64 = 0.5;
+
 /// Iterations that start cautious.
 const CAUTIOUS_ITERATIONS: usize = 2;
 
@@ -231,6 +234,7 @@ pub(super) fn minimise<L: SmoothLoss>(
     };
     let mut step_system: Option<Step<'_>> = None;
     let mut stalled = 0;
+    let mut short = false;
     while minimum.iterations < goal.max_iterations && minimum.relative_gap() > goal.tolerance && stalled < STALLED {
         minimum.iterations += 1;
         let system = match step_system.take() {
@@ -238,7 +242,8 @@ pub(super) fn minimise<L: SmoothLoss>(
             _ => Step::new(std::mem::take(&mut here.gram), goal.penalty, k)?,
         };
         let dx = system.direction(&here.slope, &x);
-        let mut step = loss.first_step(minimum.relative_gap());
+        let gap = minimum.relative_gap();
+        let mut step = loss.first_step(gap, short);
         let before = Curvature::Cautious(caution);
         caution = if minimum.iterations < CAUTIOUS_ITERATIONS { 1.0 } else { CONFIDENT };
         let gram = |caution| if loss.quadratic() { Curvature::None } else { Curvature::Cautious(caution) };
@@ -276,6 +281,9 @@ pub(super) fn minimise<L: SmoothLoss>(
         minimum.objective = reached;
         if goal.penalty.is_none() && loss.diverges(next.smallest_margin) {
             return Err(Error::Separable);
+        }
+        if minimum.relative_gap() > GAINED * gap {
+            short = !short;
         }
         here = next;
         step_system = Some(system);

@@ -494,6 +494,8 @@ mod random {
             d in 1usize..5,
             entries in prop::collection::vec(-3i32..4, 5..150),
             level in 0.05f64..0.95,
+            p in 1.05f64..2.0,
+            large in 2.0f64..40.0,
         ) {
             let n = entries.len() / (d + 1);
             prop_assume!(n > 0);
@@ -501,9 +503,10 @@ mod random {
             for loss in [
                 Loss::Quantile { levels: vec![level] },
                 Loss::L2,
-                Loss::Lp { p: 1.5 },
-                Loss::Lp { p: 5.0 },
+                Loss::Lp { p },
+                Loss::Lp { p: large },
                 Loss::Huber { delta: 1.0 },
+                Loss::Huber { delta: level },
             ] {
                 let outcome = run(&DenseRows::new(&values, d + 1).unwrap(), &config(loss.clone(), Mode::Full), 0, &Silent);
                 let gap = outcome.map(|o| o.fits[0].relative_gap);
