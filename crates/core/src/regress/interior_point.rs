@@ -6,7 +6,7 @@
 //! fit with `D = 1 / (v/z + s/w)`:
 //!
 //! ```text
-//! x⁺ = argmin Σ D (b − A x)²     dz = D ∘ (b − A x⁺)     dv = −v − (v/z) dz     ds = −s + (s/w) dz
+//! dx = argmin Σ D (s − v − A dx)²     dz = D ∘ (s − v − A dx)     dv = −v − (v/z) dz     ds = −s + (s/w) dz
 //! ```
 //!
 //! The corrector adds `c_v = (μ − dz dv)/z` and `c_s = (μ + dz ds)/w` to the right-hand sides and shares the factorization.
@@ -18,8 +18,8 @@
 use rayon::prelude::*;
 use subspan_linalg::{apply, gram};
 
-use super::normal::Normal;
-use super::table::{TILE_ROWS, chunk_rows};
+use super::normal::{Damped, least_squares};
+use super::table::{MemoryTable, TILE_ROWS, chunk_rows};
 use crate::error::{Error, Result};
 use crate::observe::Observer;
 
@@ -88,7 +88,7 @@ impl Chunk<'_> {
 /// What the Gram pass finds.
 struct Normals {
     gram: Vec<f64>,
-    /// `Aᵀ D b`.
+    /// `Aᵀ D (s − v)`.
     right: Vec<f64>,
     gap: f64,
     loss: f64,
@@ -128,24 +128,27 @@ pub(super) fn solve(problem: &Problem<'_>, start: Option<&[f64]>, observer: &dyn
     let t = problem.level;
     let start = match start {
         Some(x) => x.to_vec(),
-        None => least_squares(problem)?,
+        None => {
+            let Problem { values, n_cols, weights, .. } = *problem;
+            least_squares(&MemoryTable { values, n_cols, weights, observer })?
+        }
     };
     let mut chunks = split(problem, &start);
     let scale = mean_scale(&chunks);
+    let offset = START_OFFSET * scale.residual / scale.weight.max(f64::MIN_POSITIVE);
+    chunks.par_iter_mut().for_each(|c| interior_start(c, t, offset));
+    // Aᵀ z starts at (1 − t) Aᵀ u and has to stay there.
+    let balance = columns_of_z(&chunks, problem.n_cols);
     let finish = |chunks: &[Chunk<'_>], x: &[f64], iterations: usize| {
-        let (objective, lower) = certify(chunks, x, t);
+        let (objective, lower) = certify(chunks, x, t, &balance);
         let coefficients = start.iter().zip(x).map(|(s, x)| s + x).collect();
         Solution { coefficients, objective, lower: lower.clamp(0.0, objective), at_zero: scale.target, iterations }
     };
 
     let mut x = vec![0.0; k];
-    let offset = START_OFFSET * scale.residual / scale.weight.max(f64::MIN_POSITIVE);
-    chunks.par_iter_mut().for_each(|c| interior_start(c, t, offset));
     if scale.residual <= EXACT_FIT * scale.target || scale.weight == 0.0 {
         return Ok(finish(&chunks, &x, 0));
     }
-    // Aᵀ z starts at (1 − t) Aᵀ u and has to stay there.
-    let balance = columns_of_z(&chunks, problem.n_cols);
 
     let mut step = [0.0; 2];
     let mut reached = f64::INFINITY;
@@ -155,10 +158,16 @@ pub(super) fn solve(problem: &Problem<'_>, start: Option<&[f64]>, observer: &dyn
         }
         let normals = gram_pass(&mut chunks, problem.n_cols, t, step);
         reached = normals.gap / normals.loss.max(EXACT_FIT * scale.target);
-        if reached <= problem.tolerance {
-            return Ok(finish(&chunks, &x, iteration));
+        // Late iterations and short steps mean that rounding has the last word: then a little less is enough.
+        let late = iteration >= LATE || (iteration > 0 && step[0].max(step[1]) < SHORTEST_STEP);
+        if reached <= problem.tolerance || late {
+            let found = finish(&chunks, &x, iteration);
+            let proved = (found.objective - found.lower) / found.objective.max(EXACT_FIT * scale.target);
+            if proved <= if late { STALLED_TOLERANCE } else { AS_GOOD * problem.tolerance }.max(problem.tolerance) {
+                return Ok(found);
+            }
         }
-        let system = Normal::new(&normals.gram, problem.n_cols, k)?;
+        let system = Damped::new(&normals.gram, problem.n_cols, k)?;
         let predicted = system.solve(&normals.right[..k]);
         let affine = predictor_pass(&mut chunks, problem.n_cols, &predicted);
         let (dual, primal) = (affine.dual_block.max(1.0).recip(), affine.primal_block.max(1.0).recip());
@@ -175,28 +184,24 @@ pub(super) fn solve(problem: &Problem<'_>, start: Option<&[f64]>, observer: &dyn
         let corrected = system.solve(&right);
         let taken = corrector_pass(&mut chunks, problem.n_cols, &corrected, mu);
         step = [taken.dual_block, taken.primal_block].map(|block| (TO_BOUNDARY / block).min(1.0));
-        if step[0].max(step[1]) < SHORTEST_STEP {
-            break;
-        }
-        x.iter_mut().zip(&corrected).for_each(|(x, c)| *x += step[1] * (c - *x));
-    }
-    // The gap of the interior point may sit on rounding although the fit itself is fine: judge by the proof.
-    let found = finish(&chunks, &x, MAX_ITERATIONS);
-    let proved = (found.objective - found.lower) / found.objective.max(EXACT_FIT * scale.target);
-    if proved <= problem.tolerance.max(STALLED_TOLERANCE) {
-        return Ok(found);
+        x.iter_mut().zip(&corrected).for_each(|(x, dx)| *x += step[1] * dx);
     }
     Err(Error::NotConverged {
         what: "the interior point method",
         iterations: MAX_ITERATIONS,
-        reached: reached.min(proved),
+        reached,
         tolerance: problem.tolerance,
     })
 }
 
-/// A proved gap that is good enough when rounding stops the iteration earlier than asked, as it does for samples that have
-/// lost a direction of the table: the gap that the exact mode promises.
+/// A proved gap that is good enough when rounding stops the iteration earlier than asked: the gap that the exact mode promises.
 const STALLED_TOLERANCE: f64 = 1e-8;
+
+/// Iterations after which [`STALLED_TOLERANCE`] counts.
+const LATE: usize = 30;
+
+/// The proof is computed anew from the coefficients: a gap this many times the interior point's own is its rounding.
+const AS_GOOD: f64 = 2.0;
 
 /// Distance of the first `s` and `v` from their bounds, in mean absolute residuals.
 const START_OFFSET: f64 = 0.1;
@@ -312,8 +317,7 @@ fn gram_pass(chunks: &mut [Chunk<'_>], n_cols: usize, t: f64, [dual, primal]: [f
             let range = from..from + n;
             let (z, w) = (&mut c.z[range.clone()], &mut c.w[range.clone()]);
             let (s, v) = (&mut c.s[range.clone()], &mut c.v[range.clone()]);
-            let (dz, dv, ds) = (&c.dz[range.clone()], &c.dv[range.clone()], &c.ds[range.clone()]);
-            let target = &c.target[range];
+            let (dz, dv, ds) = (&c.dz[range.clone()], &c.dv[range.clone()], &c.ds[range]);
             let (d, db) = (&mut buffer.a[..n], &mut buffer.b[..n]);
             for i in 0..n {
                 z[i] += dual * dz[i];
@@ -325,7 +329,7 @@ fn gram_pass(chunks: &mut [Chunk<'_>], n_cols: usize, t: f64, [dual, primal]: [f
                 let below = v[i] * w[i] + s[i] * z[i];
                 // A row of weight zero has z = w = 0 and takes no part.
                 d[i] = if below > 0.0 { z[i] * w[i] / below } else { 0.0 };
-                db[i] = d[i] * target[i];
+                db[i] = d[i] * (s[i] - v[i]);
             }
             gram::add_weighted_gram(rows, n_cols, d, &mut out.gram);
             apply::add_tr_mul_vec(rows, db, &mut out.right);
@@ -356,14 +360,13 @@ fn predictor_pass(chunks: &mut [Chunk<'_>], n_cols: usize, x: &[f64]) -> Directi
             let n = rows.len() / n_cols;
             let range = from..from + n;
             let (z, w, s, v) = (&c.z[range.clone()], &c.w[range.clone()], &c.s[range.clone()], &c.v[range.clone()]);
-            let (ev, es) = (&mut c.dv[range.clone()], &mut c.ds[range.clone()]);
-            let target = &c.target[range];
+            let (ev, es) = (&mut c.dv[range.clone()], &mut c.ds[range]);
             let (fit, linear, constant) = (&mut buffer.a[..n], &mut buffer.b[..n], &mut buffer.c[..n]);
             apply::mul_vec(rows, &x, fit);
             for i in 0..n {
                 let below = v[i] * w[i] + s[i] * z[i];
                 let inverse = if below > 0.0 { below.recip() } else { 0.0 };
-                let dz = z[i] * w[i] * inverse * (target[i] - fit[i]);
+                let dz = z[i] * w[i] * inverse * (s[i] - v[i] - fit[i]);
                 let (to_z, to_w) = if below > 0.0 { (dz / z[i], dz / w[i]) } else { (0.0, 0.0) };
                 let (dv, ds) = (-v[i] - v[i] * to_z, -s[i] + s[i] * to_w);
                 out.dual_block = out.dual_block.max(to_w.max(-to_z));
@@ -394,8 +397,7 @@ fn corrector_pass(chunks: &mut [Chunk<'_>], n_cols: usize, x: &[f64], mu: f64) -
             let n = rows.len() / n_cols;
             let range = from..from + n;
             let (z, w, s, v) = (&c.z[range.clone()], &c.w[range.clone()], &c.s[range.clone()], &c.v[range.clone()]);
-            let (dz, dv, ds) = (&mut c.dz[range.clone()], &mut c.dv[range.clone()], &mut c.ds[range.clone()]);
-            let target = &c.target[range];
+            let (dz, dv, ds) = (&mut c.dz[range.clone()], &mut c.dv[range.clone()], &mut c.ds[range]);
             let fit = &mut buffer.a[..n];
             apply::mul_vec(rows, &x, fit);
             for i in 0..n {
@@ -403,7 +405,7 @@ fn corrector_pass(chunks: &mut [Chunk<'_>], n_cols: usize, x: &[f64], mu: f64) -
                 if below > 0.0 {
                     let (over_z, over_w) = (z[i].recip(), w[i].recip());
                     let (cv, cs) = (mu * over_z - dv[i], mu * over_w + ds[i]);
-                    dz[i] = z[i] * w[i] / below * (target[i] - fit[i] - cs + cv);
+                    dz[i] = z[i] * w[i] / below * (s[i] - v[i] - fit[i] - cs + cv);
                     dv[i] = -v[i] - v[i] * over_z * dz[i] + cv;
                     ds[i] = -s[i] + s[i] * over_w * dz[i] + cs;
                     out.dual_block = out.dual_block.max((dz[i] * over_w).max(-dz[i] * over_z));
@@ -436,50 +438,42 @@ impl Direction {
     }
 }
 
-/// The objective at `x` and the dual value `yᵀ (b − A x)`, `y = z − (1 − t) u` (equal to `bᵀ y`, as `Aᵀ y = 0`).
-fn certify(chunks: &[Chunk<'_>], x: &[f64], t: f64) -> (f64, f64) {
-    let x = fitted(x);
-    let parts: Vec<(f64, f64)> = chunks
+/// The objective at `x` and the dual value `yᵀ (b − A x)`, `y = z − (1 − t) u` (equal to `bᵀ y`, as `Aᵀ y = 0`); zero if
+/// `Aᵀ z` has drifted from `balance`.
+fn certify(chunks: &[Chunk<'_>], x: &[f64], t: f64, balance: &[f64]) -> (f64, f64) {
+    let (x, n_cols) = (fitted(x), x.len() + 1);
+    struct Sums {
+        objective: f64,
+        dual: f64,
+        columns: Vec<f64>,
+        sizes: Vec<f64>,
+    }
+    let parts: Vec<Sums> = chunks
         .par_iter()
         .map(|c| {
             let mut fit = vec![0.0; c.target.len()];
             apply::mul_vec(c.rows, &x, &mut fit);
-            let mut sums = (0.0, 0.0);
-            for i in 0..fit.len() {
+            let mut sums = Sums { objective: 0.0, dual: 0.0, columns: vec![0.0; n_cols], sizes: vec![0.0; n_cols] };
+            apply::add_tr_mul_vec(c.rows, &c.z, &mut sums.columns);
+            for (i, row) in c.rows.chunks_exact(n_cols).enumerate() {
                 let (r, u) = (c.target[i] - fit[i], c.weight(i));
-                sums.0 += u * (t * r).max((t - 1.0) * r);
-                sums.1 += (c.z[i] - (1.0 - t) * u) * r;
+                sums.objective += u * (t * r).max((t - 1.0) * r);
+                sums.dual += (c.z[i] - (1.0 - t) * u) * r;
+                sums.sizes.iter_mut().zip(row).for_each(|(s, a)| *s += u * a.abs());
             }
             sums
         })
         .collect();
-    parts.into_iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1))
+    let mut total = Sums { objective: 0.0, dual: 0.0, columns: vec![0.0; n_cols], sizes: vec![0.0; n_cols] };
+    for part in &parts {
+        total.objective += part.objective;
+        total.dual += part.dual;
+        add(&mut total.columns, &part.columns);
+        add(&mut total.sizes, &part.sizes);
+    }
+    let drifted = (0..n_cols - 1).any(|j| (total.columns[j] - balance[j]).abs() > BALANCED * total.sizes[j]);
+    (total.objective, if drifted { 0.0 } else { total.dual })
 }
 
-/// The weighted least-squares fit, a first guess.
-fn least_squares(problem: &Problem<'_>) -> Result<Vec<f64>> {
-    let (n_cols, k) = (problem.n_cols, problem.n_cols - 1);
-    let rows = chunk_rows(problem.values.len() / n_cols);
-    let parts: Vec<Vec<f64>> = problem
-        .values
-        .par_chunks(rows * n_cols)
-        .enumerate()
-        .map(|(c, values)| {
-            let mut g = vec![0.0; n_cols * n_cols];
-            match problem.weights {
-                None => gram::add_gram(values, n_cols, &mut g),
-                Some(w) => {
-                    let w = &w[c * rows..c * rows + values.len() / n_cols];
-                    gram::add_weighted_gram(values, n_cols, w, &mut g);
-                }
-            }
-            g
-        })
-        .collect();
-    let g = parts.into_iter().fold(vec![0.0; n_cols * n_cols], |mut total, part| {
-        add(&mut total, &part);
-        total
-    });
-    let right: Vec<f64> = (0..k).map(|j| g[j * n_cols + k]).collect();
-    Ok(Normal::new(&g, n_cols, k)?.solve(&right))
-}
+/// Share of `Σ u |a|` up to which `Aᵀ z` counts as balanced.
+const BALANCED: f64 = 1e-10;

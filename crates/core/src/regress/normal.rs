@@ -1,7 +1,8 @@
 //! The small symmetric system at the heart of every step: `G x = y` with `G = Aᵀ W A`, possibly singular.
 
-use subspan_linalg::{Mat, PsdFactor, psd_factor};
+use subspan_linalg::{Cholesky, LinalgError, Mat, PsdFactor, cholesky, gram, psd_factor};
 
+use super::table::{Table, Tile};
 use crate::error::Result;
 
 /// A factorized positive semidefinite system, with the matrix for one step of refinement.
@@ -33,6 +34,81 @@ impl Normal {
     pub(super) fn singular(&self) -> bool {
         self.factor.rank < self.gram.n_rows()
     }
+}
+
+/// The same system for the interior point method, where it must never lose a direction: `Aᵀ dz` has to balance to rounding,
+/// however far the weights spread.
+///
+/// The matrix is scaled to unit diagonal and factorized as it is; only when rounding leaves a pivot that is not positive is
+/// its diagonal raised, by the least power of ten times the unit roundoff that helps. Refinement takes the shift out again.
+pub(super) struct Damped {
+    unit: Mat,
+    scale: Vec<f64>,
+    factor: Cholesky,
+}
+
+/// Steps of refinement at most; each is kept only if it halves the residual.
+const REFINEMENTS: usize = 4;
+
+impl Damped {
+    /// Factorizes the leading `k x k` part of `gram` (row-major with `stride` columns; the upper triangle is read).
+    ///
+    /// # Errors
+    /// [`crate::Error::Linalg`] when an entry is not finite. Cost: `k³/3` flop.
+    pub(super) fn new(gram: &[f64], stride: usize, k: usize) -> Result<Self> {
+        let entry = |i: usize, j: usize| gram[i.min(j) * stride + i.max(j)];
+        let scale: Vec<f64> =
+            (0..k).map(|j| if entry(j, j) > 0.0 { entry(j, j).sqrt().recip() } else { 0.0 }).collect();
+        let unit = Mat::from_fn(k, k, |i, j| match (i == j, scale[i] > 0.0) {
+            (true, false) => 1.0,
+            _ => entry(i, j) * scale[i] * scale[j],
+        });
+        let mut shift = 0.0;
+        loop {
+            let shifted = Mat::from_fn(k, k, |i, j| unit[(i, j)] + if i == j { shift } else { 0.0 });
+            match cholesky(&shifted) {
+                Ok(factor) => return Ok(Self { unit, scale, factor }),
+                Err(LinalgError::NotPositiveDefinite { .. }) if shift < 1.0 => {
+                    shift = if shift == 0.0 { f64::EPSILON } else { 10.0 * shift };
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// The solution of `G x = y`.
+    pub(super) fn solve(&self, y: &[f64]) -> Vec<f64> {
+        let y: Vec<f64> = y.iter().zip(&self.scale).map(|(y, s)| y * s).collect();
+        let mut x = self.factor.solve(&y);
+        let residual = |x: &[f64]| -> Vec<f64> { self.unit.mul_vec(x).iter().zip(&y).map(|(gx, y)| y - gx).collect() };
+        let size = |v: &[f64]| v.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        let mut left = residual(&x);
+        for _ in 0..REFINEMENTS {
+            let refined: Vec<f64> = x.iter().zip(self.factor.solve(&left)).map(|(x, dx)| x + dx).collect();
+            let rest = residual(&refined);
+            let better = size(&rest) < 0.5 * size(&left);
+            if !better {
+                break;
+            }
+            (x, left) = (refined, rest);
+        }
+        x.iter().zip(&self.scale).map(|(x, s)| x * s).collect()
+    }
+}
+
+/// The weighted least-squares fit of a table: one pass, `n (d+1)²` flop.
+///
+/// # Errors
+/// What the table reports; [`crate::Error::Linalg`].
+pub(super) fn least_squares(table: &impl Table) -> Result<Vec<f64>> {
+    let k = table.n_features();
+    let g = table.pass(
+        || vec![0.0; (k + 1) * (k + 1)],
+        |g, Tile { rows, weights }| gram::add_weighted_gram(rows, k + 1, weights, g),
+        |total, part| total.iter_mut().zip(part).for_each(|(t, p)| *t += p),
+    )?;
+    let right: Vec<f64> = (0..k).map(|j| g[j * (k + 1) + k]).collect();
+    Ok(Normal::new(&g, k + 1, k)?.solve(&right))
 }
 
 #[cfg(test)]
