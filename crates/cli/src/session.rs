@@ -1,6 +1,7 @@
 //! What every verb shares: seed, threads, voice, and where the outcome goes.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use subspan::RunRecord;
 use subspan_io::{AtomicFile, IoError};
@@ -57,6 +58,18 @@ impl Session {
         })
     }
 
+    /// Opens an output before the long work. It must be neither the input nor the report.
+    pub(crate) fn create(&self, output: &Path, input: &str) -> Result<AtomicFile, Failure> {
+        let report = self.report.as_ref().map(AtomicFile::target);
+        for (other, what) in [(Some(Path::new(input)), "input"), (report, "report")] {
+            if other.is_some_and(|other| same_place(output, other)) {
+                let message = format!("{} is the {what}, it cannot be the output too", output.display());
+                return Err(Failure::usage(message, Some("give the output another name")));
+            }
+        }
+        Ok(AtomicFile::create(output)?)
+    }
+
     /// Whether a report was asked for.
     pub(crate) fn wants_report(&self) -> bool {
         self.report.is_some()
@@ -104,6 +117,12 @@ impl Session {
             Ok(())
         }
     }
+}
+
+/// Whether two paths name one file, there already or not.
+fn same_place(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    real(a) == real(b)
 }
 
 /// Prints to standard output. A reader that left early (`| head`) is no error.

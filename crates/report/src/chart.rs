@@ -13,7 +13,7 @@ const TOP: f64 = 36.0;
 const BOTTOM: f64 = 54.0;
 
 /// Rough width of a character of the label font, in SVG units.
-const CHARACTER: f64 = 6.7;
+const CHARACTER: f64 = 7.2;
 
 /// The colours of series, as CSS classes.
 pub(crate) const SERIES: [&str; 5] = ["s0", "s1", "s2", "s3", "s4"];
@@ -138,7 +138,7 @@ pub(crate) fn legend(entries: &[(&'static str, String)], right: f64, y: f64) -> 
     for (series, label) in entries.iter().rev() {
         let text = escape(label);
         let _ = write!(out, r#"<text class="label" x="{x:.1}" y="{y}" text-anchor="end">{text}</text>"#);
-        x -= label.chars().count() as f64 * CHARACTER + 12.0;
+        x -= label.chars().count() as f64 * CHARACTER + 14.0;
         let _ = write!(out, r#"<circle class="dot {series}" cx="{x:.1}" cy="{:.1}" r="4.5"/>"#, y - 4.0);
         x -= 20.0;
     }

@@ -35,7 +35,7 @@ const STYLE: &str = "
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 var(--sans)}
 main{max-width:820px;margin:0 auto;padding:3rem 1.25rem 5rem}
-h1{font-size:2rem;line-height:1.2;margin:0 0 .5rem;letter-spacing:-.01em}
+h1{font-size:2rem;overflow-wrap:anywhere;line-height:1.2;margin:0 0 .5rem;letter-spacing:-.01em}
 h2{font-size:1.25rem;margin:3.2rem 0 .6rem;padding-top:1.1rem;border-top:1px solid var(--rule)}
 h3{font-size:1rem;margin:1.8rem 0 .4rem}
 p{margin:.5rem 0;max-width:68ch}

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 use subspan::RunRecord;
 use subspan::regress::{self, Config, Fit, Loss, Mode, Outcome};
-use subspan_io::{AtomicFile, IoError, Table, TableOptions};
+use subspan_io::{IoError, Table, TableOptions};
 use subspan_report::{count, percent, significant};
 
 use crate::args::TableArgs;
@@ -147,7 +147,7 @@ fn loss(args: &Args) -> Result<Loss, Failure> {
 
 /// Fits the model and writes it.
 pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
-    let mut output = AtomicFile::create(&job.output)?;
+    let mut output = session.create(&job.output, &job.table)?;
     let watch = session.watch();
     watch.phase("read");
     let table = Table::open(&job.table, &job.options)?;

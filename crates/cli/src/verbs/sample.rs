@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use subspan::sample::{self, Certificate, CertificateKind, Config, Draw, Rule, Sample, Size};
-use subspan_io::{AtomicFile, Table, TableOptions, write_sample_to};
+use subspan_io::{Table, TableOptions, write_sample_to};
 use subspan_report::{count, percent, significant};
 
 use crate::args::TableArgs;
@@ -62,7 +62,7 @@ impl Job {
 
 /// Draws the sample and writes it.
 pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
-    let output = AtomicFile::create(&job.output)?;
+    let output = session.create(&job.output, &job.table)?;
     let watch = session.watch();
     watch.phase("read");
     let table = Table::open(&job.table, &job.options)?;

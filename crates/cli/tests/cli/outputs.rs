@@ -24,6 +24,18 @@ fn an_existing_output_stays_when_the_work_fails() {
 }
 
 #[test]
+fn an_output_never_replaces_the_input_or_the_report() {
+    let place = Place::new().file("t.csv", "a,y\n1,2\n");
+    place.run("sample t.csv --rows 5 -o ./t.csv").misuses().naming(&["t.csv", "input"]);
+    place
+        .run("regress t.csv --target y --full -o r --report r")
+        .misuses()
+        .naming(&["r ", "report"])
+        .leaving(&["t.csv"]);
+    assert_eq!(place.read("t.csv"), b"a,y\n1,2\n");
+}
+
+#[test]
 fn quiet_means_quiet() {
     let place = Place::new().cities(6000);
     let ran = place.run("sample cities.parquet --rows 100 -q -o s.parquet").succeeds();
