@@ -1,0 +1,4 @@
+//! CSV tables.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| subspan_io_fuzz::read("t.csv", bytes));

@@ -1,0 +1,4 @@
+//! NumPy arrays.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| subspan_io_fuzz::read("t.npy", bytes));
