@@ -1,5 +1,6 @@
 //! `cargo run --release -p subspan-benches -- COMMAND`: what Subspan costs, measured.
 
+mod job;
 mod kernels;
 mod measure;
 
@@ -7,7 +8,13 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: subspan-benches <command>
 
-  kernels [--json FILE]      the inner loops of subspan-linalg against gemm and memory bandwidth; raw data to FILE";
+  kernels [--json FILE]      the inner loops of subspan-linalg against gemm and memory bandwidth; raw data to FILE
+  job JOB FILE.npy [flags]   one library call on a table in memory, timed; one JSON line
+  job serve FILE.npy         the same for every line `JOB [flags]` of the standard input
+
+jobs: leverage; l1, exact and full (least absolute deviations, the target is the last column)
+flags: --rows M (2000)  --rule auto|uniform|leverage (auto)  --threads T (all cores)  --repeats R (1)  --seed S (0; grows by
+       one per repeat)  --save FILE (the last scores, raw f64)";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -15,6 +22,8 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["kernels"] => kernels::run(None),
         ["kernels", "--json", file] => kernels::run(Some(file)),
+        ["job", "serve", file] => job::serve(file),
+        ["job", job, file, flags @ ..] => job::once(job, file, flags),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

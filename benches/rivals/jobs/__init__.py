@@ -1,0 +1,1 @@
+"""One file per comparison. Each has `run(bench) -> [section]`; see `run.py`."""
