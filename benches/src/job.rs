@@ -13,7 +13,7 @@ use subspan::sample::{self, Rule, Size};
 use subspan::{Result, Silent};
 use subspan_io::{Table, TableOptions};
 
-type Failure = Box<dyn std::error::Error>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A row-major table.
 struct Data {
