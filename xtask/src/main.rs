@@ -1,5 +1,6 @@
 //! `cargo xtask test | tidy | bench`: everything the continuous integration does, in Rust.
 
+mod parity;
 mod tidy;
 
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::time::Instant;
 
 const USAGE: &str = "usage: cargo xtask <command>
 
-  test     formatting, clippy, tidy, then every test of the workspace
+  test     formatting, clippy, tidy, every test of the workspace, then parity with NumPy and its kin
   tidy     the rules of the house; `tidy --list` says what they are and why
   bench    the benchmarks, in release mode; further arguments are theirs";
 
@@ -41,7 +42,8 @@ fn test() -> bool {
     let passed = step("format", || cargo(&["fmt", "--all", "--", "--check"]))
         && step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
         && step("tidy", || tidy::run(root()))
-        && step("test", || cargo(&["test", "--workspace"]));
+        && step("test", || cargo(&["test", "--workspace"]))
+        && step("parity", || parity::run(root()));
     if passed {
         eprintln!("xtask: everything passed in {:.0} s", start.elapsed().as_secs_f64());
     }
