@@ -162,3 +162,19 @@ fn smooth_bounds_hold_at_any_coefficients() {
         }
     }
 }
+
+#[test]
+fn the_exact_mode_stands_a_condition_of_a_million() {
+    let (n, d) = (20_000, 3);
+    let mut values = data(Kind::Gaussian, n, d, 11);
+    for row in values.chunks_exact_mut(d + 1) {
+        row[1] = row[0] + 1e-6 * row[1];
+    }
+    let source = DenseRows::new(&values, d + 1).unwrap();
+    for loss in [Loss::L1, Loss::L2, Loss::Lp { p: 1.5 }, Loss::Lp { p: 4.0 }, Loss::Huber { delta: 1.0 }] {
+        let full = fit(&values, d + 1, &config(loss.clone(), Mode::Full));
+        let exact = run_with(&source, &config(loss.clone(), Mode::Exact), 0, &Silent, &SMALL).unwrap();
+        assert!(exact.fits[0].relative_gap.unwrap() <= 1e-8);
+        assert!((exact.fits[0].objective / full.objective - 1.0).abs() < 1.1e-8, "{loss:?}");
+    }
+}
