@@ -62,10 +62,10 @@ pub(super) struct Exact {
 /// [`Error::NotConverged`] when the gap stays above [`EXACT_GAP`], what the source reports.
 pub(super) fn run(job: &Job<'_>, plan: &Plan, warnings: &mut Vec<String>) -> Result<Exact> {
     match job.source.n_rows() {
-        Some(n) if n <= 2 * plan.pilot_rows => return full(job, plan, warnings),
+        Some(n) if n <= 2 * plan.pilot_rows => return full(job, plan, f64::INFINITY, warnings),
         _ => {}
     }
-    let Some(pilot) = job.sample(plan.pilot_rows)? else { return full(job, plan, warnings) };
+    let Some(pilot) = job.sample(plan.pilot_rows)? else { return full(job, plan, f64::INFINITY, warnings) };
     match solve::pinball_levels(&job.config.loss) {
         Some((levels, times)) => globbed(job, plan, &pilot, &levels, times, warnings),
         None => streamed(job, &pilot, warnings),
@@ -106,7 +106,7 @@ fn globbed(
     }
     let mut done: Vec<Option<Solved>> = vec![None; levels.len()];
     let mut rows_used = pilot.weights.len() as u64;
-    let mut left_over = false;
+    let mut left_over: Option<f64> = None;
     while !waiting.is_empty() {
         // Split anew: one pass for all quantiles that start a band.
         let splits: Vec<Split> = waiting
@@ -157,7 +157,8 @@ fn globbed(
                 {
                     let band = 2.0 * track.band;
                     if band >= FULL_BAND {
-                        left_over = true;
+                        let gap = track.best.relative_gap();
+                        left_over = Some(left_over.map_or(gap, |worst| worst.max(gap)));
                     } else {
                         waiting.push((index, track.split.level, track.best, band));
                     }
@@ -169,9 +170,9 @@ fn globbed(
             tracks = next;
         }
     }
-    if left_over {
+    if let Some(gap) = left_over {
         // Some band grew until the whole table is cheaper.
-        let all = full(job, plan, warnings)?;
+        let all = full(job, plan, gap, warnings)?;
         rows_used = all.rows_used;
         for (done, solved) in done.iter_mut().zip(all.fits) {
             done.get_or_insert(Solved {
@@ -238,16 +239,19 @@ pub(super) fn certify_pinball(
     Ok(())
 }
 
-fn full(job: &Job<'_>, plan: &Plan, warnings: &mut Vec<String>) -> Result<Exact> {
-    let rows = job.source.n_rows().unwrap_or(0);
-    let bytes = rows.saturating_mul(8 * job.shape.n_cols(job.source.n_cols()) as u64);
+/// What an exact fit is called that would need the whole table in memory.
+const TOO_LARGE: &str = "the exact mode (on a table too large to be solved in memory)";
+
+/// Bytes of the table in the solver's form, zero if its length is not known.
+fn table_bytes(job: &Job<'_>) -> u64 {
+    job.source.n_rows().unwrap_or(0).saturating_mul(8 * job.shape.n_cols(job.source.n_cols()) as u64)
+}
+
+/// Solves on all rows. `reached` is the gap proved so far, for the error of a table that does not fit.
+fn full(job: &Job<'_>, plan: &Plan, reached: f64, warnings: &mut Vec<String>) -> Result<Exact> {
+    let bytes = table_bytes(job);
     if job.source.dense().is_none() && bytes > plan.full_bytes {
-        return Err(Error::NotConverged {
-            what: "the exact regression out of core",
-            iterations: ROUNDS,
-            reached: bytes as f64,
-            tolerance: plan.full_bytes as f64,
-        });
+        return Err(Error::NotConverged { what: TOO_LARGE, iterations: ROUNDS, reached, tolerance: EXACT_GAP });
     }
     let (fits, rows_used) = super::solve_all_rows(job, warnings)?;
     Ok(Exact { fits, rows_used })

@@ -140,3 +140,16 @@ fn bad_parameters_and_targets_are_named() {
     let target = message(Loss::Logistic { l2: 0.0 }, full);
     assert_eq!(target, "the target must be 0 or 1, or -1 or +1, not 0.5 in row 2");
 }
+
+#[test]
+fn a_full_solve_beyond_the_memory_allowed_is_an_error() {
+    let values = data(Kind::Gaussian, 1000, 2, 1);
+    let dense = DenseRows::new(&values, 3).unwrap();
+    let shape = Shape::default();
+    let streamed = Reshaped { source: &dense, shape: &shape };
+    let plan = exact::Plan { full_bytes: 1000, ..SMALL };
+    let c = config(Loss::L1, Mode::Exact);
+    assert!(run_with(&dense, &c, 0, &Silent, &plan).is_ok());
+    let error = run_with(&streamed, &c, 0, &Silent, &plan).unwrap_err();
+    assert!(error.to_string().contains("too large to be solved in memory"), "{error}");
+}
