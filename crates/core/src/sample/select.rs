@@ -17,6 +17,8 @@ use crate::rows::{self, RowBlock, RowIds, RowSource};
 
 /// Rows scored at a time; bounds the scratch.
 const TILE_ROWS: usize = 1024;
+/// Candidates gathered between two looks at which of them still have a chance.
+const THIN_ROWS: usize = 10_000;
 /// A provisional scale is this much larger than its histogram says: more than the histogram's own error.
 const SLACK: f64 = 1.02;
 
@@ -169,12 +171,22 @@ struct Tally {
     kept: Kept,
     /// No row with a larger priority key can be in the sample.
     bar: f64,
+    /// Candidates at which it is time to drop those that have no chance any more.
+    thin_at: usize,
 }
 
 impl Tally {
     fn new(plan: &DrawPlan, n_cols: usize) -> Self {
         let histogram = ScoreHistogram::new(plan.floor, plan.guard);
-        Self { histogram, rows_in: 0, kept: Kept::new(n_cols), bar: f64::INFINITY }
+        Self { histogram, rows_in: 0, kept: Kept::new(n_cols), bar: f64::INFINITY, thin_at: THIN_ROWS }
+    }
+
+    /// Drops the candidates outside `inclusion`, once in a while.
+    fn thin_sometimes(&mut self, inclusion: &Inclusion) {
+        if self.kept.len() >= self.thin_at {
+            thin(&mut self.kept, inclusion);
+            self.thin_at = self.kept.len() + self.kept.len() / 4 + THIN_ROWS;
+        }
     }
 
     /// Keeps the rows with the `count` smallest priority keys, ties by position.
@@ -224,17 +236,16 @@ fn poisson(source: &dyn RowSource, scorer: &Scorer, plan: &DrawPlan, observer: &
                     .filter(|i| uniforms[*i] < inclusion.probability(scores[*i], leverages[*i]))
                     .map(|i| Choice { row: first + i, score: scores[i], leverage: leverages[i], uniform: uniforms[i] })
                     .collect();
-                tally.kept.extend(block, &chosen)
+                tally.kept.extend(block, &chosen)?;
+                tally.thin_sometimes(&inclusion);
+                Ok(())
             })
         },
         |total, part| {
             total.rows_in += part.rows_in;
             total.histogram.merge(&part.histogram);
             total.kept.append(part.kept);
-            if total.kept.len() as f64 > 4.0 * target + 1000.0 {
-                let inclusion = Inclusion { scale: too_large.get(), floor, guard };
-                thin(&mut total.kept, &inclusion);
-            }
+            total.thin_sometimes(&Inclusion { scale: too_large.get(), floor, guard });
         },
     )?;
     let scale = tally.histogram.solve(target);
