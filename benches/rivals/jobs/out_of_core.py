@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import report
-from processes import ROOT
+from processes import HERE, ROOT
 
 BINARY = ROOT / "target" / "release" / "subspan"
 BLOCK_BYTES = 8 << 20
@@ -36,8 +36,9 @@ def section(bench, kind, n_rows, n_cols):
     finally:
         path.unlink()
     rows = [[f"p = {r['p']}, {r['cache']}", r["threads"], spread(r["read"]), spread(r["decode"]), spread(r["wall"]),
-             f"{r['ratio']:.2f}", f"{r['rss'] / 1e6:.0f} MB", r["passes"]] for r in records]
-    header = ["", "threads", "two reads, s", "two decodes (pyarrow), s", "wall, s", "wall / two reads", "peak RSS", "passes"]
+             f"{r['ratio']:.2f}", f"{r['rss'] / 1e6:.0f} MB", r["passes"], phases(r)] for r in records]
+    header = ["", "threads", "two reads, s", "two decodes (pyarrow), s", "wall, s", "wall / two reads", "peak RSS", "passes",
+              "phases of the last run, s"]
     what = f"{n_rows} x {n_cols} {kind}"
     workload = {"name": what, "n_rows": n_rows, "n_cols": n_cols, "note": f"{size / 1e9:.2f} GB, rows scaled by |t_1.5|"}
     targets = []
@@ -68,7 +69,7 @@ def measure(bench, path, p, threads, cache):
         wall, rss, record, written = sample(path, p, threads, seed)
         result["wall"].append(wall)
         result["rss"] = max(result["rss"], rss)
-        result |= {"passes": record["results"].get("passes", "-"), "sample": written}
+        result |= {"passes": record["results"].get("passes", "-"), "sample": written, "phases": record["seconds"]}
         print(f"  {path.name} p={p} {threads} threads {cache}: wall {wall:.2f} s, two reads {result['read'][-1]:.2f} s, "
               f"RSS {rss / 1e6:.0f} MB", file=sys.stderr, flush=True)
     result["ratio"] = statistics.median(result["wall"]) / statistics.median(result["read"])
@@ -79,18 +80,18 @@ def sample(path, p, threads, seed):
     """Wall seconds, peak resident bytes and record of one run of the command line, and the size of its output."""
     output = path.with_name("sample.parquet")
     words = ["sample", path, "--rows", SAMPLE_ROWS, "-p", p, "--threads", threads, "--seed", seed, "--json", "-o", output]
-    start = time.perf_counter()
-    process = subprocess.Popen([str(BINARY), *map(str, words)], stdout=subprocess.PIPE)
-    printed = process.stdout.read()
-    process.stdout.close()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise RuntimeError(f"subspan sample ended with {process.returncode}")
+    command = [sys.executable, str(HERE / "launch.py"), str(BINARY), *map(str, words)]
+    figures, record = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n", 1)
+    figures = json.loads(figures)
+    if figures["status"] != 0:
+        raise RuntimeError(f"subspan sample ended with {figures['status']}")
     written = output.stat().st_size
     output.unlink()
-    return wall, usage.ru_maxrss * 1024, json.loads(printed), written
+    return figures["wall"], figures["rss"], json.loads(record), written
+
+
+def phases(record):
+    return ", ".join(f"{name} {report.figure(s)}" for name, s in record["phases"].items() if name != "total")
 
 
 def read(path):
