@@ -353,6 +353,19 @@ fn leverage_survives_ill_conditioning_and_extreme_scales() {
             base.chunks_exact(d).flat_map(|r| [r[0], r[0] + r[1] / condition, r[2], r[3] + r[0]]).collect();
         assert!(worst(&mixed) < tolerance, "condition {condition}: {}", worst(&mixed));
     }
+    // The same through Lewis weights, in memory and in a stream, which take different ways to the same numbers.
+    let weights = |values: &[f64], p| {
+        let dense = sample::lewis_weights(&DenseRows::new(values, d).expect("a table"), p, SILENT).expect("weights");
+        let table = Chunked { values, n_cols: d, chunk_rows: subspan::rows::MEMORY_CHUNK_ROWS };
+        assert!(dense == sample::lewis_weights(&table, p, SILENT).expect("weights"), "p={p}");
+        dense
+    };
+    let parallel: Vec<f64> = base.chunks_exact(d).flat_map(|r| [r[0], r[0] + r[1] / 1e8, r[2], r[3]]).collect();
+    for p in [1.0, 3.0] {
+        let (plain, mixed) = (weights(&base, p), weights(&parallel, p));
+        let worst = plain.iter().zip(&mixed).map(|(a, b)| (a - b).abs() * n as f64 / d as f64).fold(0.0, f64::max);
+        assert!(worst < 1e-4, "p={p}: {worst}");
+    }
     for scale in [1e-200, 1e-150, 1e150, 1e200] {
         let scaled: Vec<f64> = base.chunks_exact(d).flat_map(|r| [r[0] * scale, r[1], r[2] / scale, r[3]]).collect();
         assert!(worst(&scaled) < 1e-12, "scale {scale}: {}", worst(&scaled));

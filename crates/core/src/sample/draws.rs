@@ -214,6 +214,10 @@ impl RowSource for WeightedRows<'_> {
         Some(self.ids.len() as u64)
     }
 
+    fn dense(&self) -> Option<&[f64]> {
+        Some(&self.values)
+    }
+
     fn n_chunks(&self) -> usize {
         self.ids.len().div_ceil(MEMORY_CHUNK_ROWS)
     }
