@@ -52,11 +52,12 @@ def main():
            "sections": []}
     bench = Bench(options)
     for job in options.jobs:
-        run["sections"] += importlib.import_module(f"jobs.{job}").run(bench)
-        # After every job: a later one that dies takes nothing with it.
-        (out / "run.json").write_text(json.dumps(run, indent=1) + "\n")
-        (out / "summary.md").write_text(summary(run))
-    print((out / "summary.md").read_text())
+        for section in importlib.import_module(f"jobs.{job}").run(bench):
+            run["sections"].append(section)
+            # After every section: a later one that dies takes nothing with it.
+            (out / "run.json").write_text(json.dumps(run, indent=1) + "\n")
+            (out / "summary.md").write_text(summary(run))
+    print(summary(run))
 
 
 def arguments():

@@ -1,4 +1,4 @@
-//! `cargo xtask test | tidy | bench`: everything the continuous integration does, in Rust.
+//! `cargo xtask test | parity | tidy | bench`: everything the continuous integration does, in Rust.
 
 mod parity;
 mod tidy;
@@ -10,6 +10,7 @@ use std::time::Instant;
 const USAGE: &str = "usage: cargo xtask <command>
 
   test     formatting, clippy, tidy, every test of the workspace, then parity with NumPy and its kin
+  parity   the last step of `test` alone: tests/python
   tidy     the rules of the house; `tidy --list` says what they are and why
   bench    the benchmarks, in release mode; further arguments are theirs";
 
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let passed = match words.as_slice() {
         ["test"] => test(),
+        ["parity"] => parity::run(root()),
         ["tidy"] => tidy::run(root()),
         ["tidy", "--list"] => {
             tidy::list();

@@ -1,1 +1,1 @@
-"""One file per comparison. Each has `run(bench) -> [section]`; see `run.py`."""
+"""One file per comparison. Each has `run(bench)`, which measures one section after another."""

@@ -9,7 +9,7 @@ from jobs.lad import EXACT, FULL, Field, fastest, values
 def run(bench):
     shapes = [(200_000, 20)] if bench.quick else [(10**6, d) for d in bench.columns]
     kinds = ("gaussian", "heavy", "rare")
-    return [section(bench, workloads.regression(bench.folder, kind, *shape)) for shape in shapes for kind in kinds]
+    return (section(bench, workloads.regression(bench.folder, kind, *shape)) for shape in shapes for kind in kinds)
 
 
 def section(bench, workload):

@@ -13,7 +13,7 @@ RULES = {"subspan sample": "auto", "plain leverage, same solver": "leverage", "u
 def run(bench):
     shapes = [(20_000, 20)] if bench.quick else [(10**6, d) for d in bench.columns]
     kinds = ("gaussian", "heavy", "rare")
-    return [section(bench, workloads.regression(bench.folder, kind, *shape)) for shape in shapes for kind in kinds]
+    return (section(bench, workloads.regression(bench.folder, kind, *shape)) for shape in shapes for kind in kinds)
 
 
 def section(bench, workload):

@@ -12,7 +12,7 @@ OURS = "subspan leverage_scores"
 
 def run(bench):
     shapes = [(20_000, 20)] if bench.quick else [(10**6, 20), (10**6, 100)]
-    return [section(bench, workloads.matrix(bench.folder, "heavy", *shape)) for shape in shapes]
+    return (section(bench, workloads.matrix(bench.folder, "heavy", *shape)) for shape in shapes)
 
 
 def section(bench, workload):

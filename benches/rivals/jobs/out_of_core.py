@@ -23,7 +23,7 @@ def run(bench):
         "npy": [(10**7, 20), (10**7, 32)], "parquet": [(10**7, 20)]}
     if bench.large:
         shapes["npy"].append((125_000_000, 20))
-    return [section(bench, kind, *shape) for kind, of_kind in shapes.items() for shape in of_kind]
+    return (section(bench, kind, *shape) for kind, of_kind in shapes.items() for shape in of_kind)
 
 
 def section(bench, kind, n_rows, n_cols):

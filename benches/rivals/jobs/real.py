@@ -5,14 +5,12 @@ from jobs.lad import EXACT, FULL, Field
 
 
 def run(bench):
-    sections = []
     for name in ["casp"] if bench.quick else ["casp", "flights3m"]:
         workload = workloads.real(bench.folder, bench.data, name)
         if workload is None:
             print(f"skipped {name}: no such table under --data", flush=True)
             continue
-        sections.append(section(bench, workload))
-    return sections
+        yield section(bench, workload)
 
 
 def section(bench, workload):

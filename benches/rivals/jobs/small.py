@@ -11,7 +11,7 @@ SAMPLED = "subspan sample, 2000 rows"
 def run(bench):
     n_rows = 2_000 if bench.quick else 20_000
     kinds = ("gaussian", "heavy", "rare")
-    return [section(bench, workloads.regression(bench.folder, kind, n_rows, 20)) for kind in kinds]
+    return (section(bench, workloads.regression(bench.folder, kind, n_rows, 20)) for kind in kinds)
 
 
 def section(bench, workload):
