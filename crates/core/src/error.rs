@@ -56,6 +56,20 @@ pub enum Error {
     },
     /// A logistic regression whose classes a hyperplane separates: the optimum is at infinity.
     Separable,
+    /// Fewer than two classes have samples.
+    Classes {
+        /// Classes found.
+        found: usize,
+        /// The only one's label.
+        label: String,
+    },
+    /// The loss of a training became infinite.
+    Diverged {
+        /// In which pass.
+        epoch: usize,
+        /// The learning rate.
+        lr: f64,
+    },
     /// A factorization failed.
     Linalg(LinalgError),
     /// The row source failed (file, network, format); the text is the source's own.
@@ -75,6 +89,7 @@ impl Error {
         match self {
             Self::NonFinite { .. } => Some("drop or fill the missing values first".into()),
             Self::Separable => Some("add --l2 PENALTY, or drop the column that separates the classes".into()),
+            Self::Diverged { lr, .. } => Some(format!("lower the learning rate, say to {}", lr / 10.0)),
             Self::NotConverged { .. } => Some("check for columns that are nearly multiples of each other".into()),
             _ => None,
         }
@@ -98,6 +113,11 @@ impl std::fmt::Display for Error {
             Self::Separable => {
                 write!(f, "the two classes are separated by a hyperplane, so the logistic optimum is at infinity")
             }
+            Self::Classes { found: 0, .. } => write!(f, "classification needs at least 2 classes, got none"),
+            Self::Classes { found, label } => {
+                write!(f, "classification needs at least 2 classes, got {found} (label {label})")
+            }
+            Self::Diverged { epoch, .. } => write!(f, "the training loss became infinite in pass {epoch}"),
             Self::Linalg(e) => e.fmt(f),
             Self::Source(e) => e.fmt(f),
             Self::Cancelled => write!(f, "interrupted"),

@@ -1,13 +1,15 @@
 //! Subspan's numerical wall: the one crate that names `faer`.
 //!
-//! Everything here is a concrete function on `f64` (storage may be `f32`), so callers compile in a moment and never meet a
-//! trait bound. Matrices are **row-major**; a block of data rows is a plain slice plus its number of columns.
+//! Everything here is a concrete function on `f64` (or on both precisions through the sealed [`Real`]), so callers compile in a
+//! moment and never meet faer's trait bounds. Matrices are **row-major**; a block of data rows is a plain slice plus its number of columns.
 //!
 //! | what | where | cost (flop) |
 //! |---|---|---|
 //! | `G += AᵀA` of data rows | [`gram`] | `n d (d+1)` |
 //! | `‖aᵢF‖²` for every row | [`apply`] | `2 n d r`, half when `F` is triangular |
 //! | products of small matrices | [`Mat::mul`] | `2 m k n` |
+//! | products of tall matrices, `f32` or `f64` | [`gemm`] | `2 m n k` |
+//! | inner products and combinations of few long rows | [`frames`] | `2 k² d`, `4 k² d` |
 //! | whitening factor of a Gram matrix | [`whiten`] | `≈ d³` |
 //! | Cholesky, eigen, SVD, QR | [`factor`] | `O(d³)` |
 //!
@@ -16,17 +18,21 @@
 
 pub mod apply;
 pub mod factor;
+pub mod frames;
+pub mod gemm;
 pub mod gram;
 mod mat;
 mod matvec;
 mod par;
 pub mod philox;
+mod real;
 mod simd;
 mod whiten;
 
 pub use factor::{Cholesky, Eigh, PsdFactor, ThinSvd, cholesky, eigh, psd_factor, qr_factor, solve_psd, thin_svd};
 pub use mat::Mat;
 pub use par::{par_gram, par_mul_vec, par_row_norms_sq, par_tr_mul_vec, par_weighted_gram};
+pub use real::Real;
 pub use whiten::{Whitener, column_scales, precondition, whiten};
 
 /// Why a factorization could not be computed.

@@ -1,0 +1,175 @@
+//! A trained classifier: what predictions need, and nothing else.
+
+use subspan_linalg::gemm;
+
+use super::calibrate::{Scores, scores};
+use super::head::{Head, argmax, softmax};
+use super::labelled::Labelled;
+use super::samples::{Samples, for_blocks, normalize};
+use crate::error::{Error, Result};
+
+/// Subspaces of one surrounding space, stacked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frames {
+    /// Orthonormal rows, subspace after subspace: `offsets.last() x n_cols`.
+    pub rows: Vec<f32>,
+    /// The rows of subspace `c` are `offsets[c]..offsets[c + 1]`.
+    pub offsets: Vec<usize>,
+}
+
+/// How classes are scored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scorer {
+    /// `gamma` times the length of the unit sample's projection on the class's subspace.
+    Subspaces {
+        /// One subspace per class.
+        frames: Frames,
+        /// Scale of the logits.
+        gamma: f64,
+        /// Subtracted from a sample before it is brought to length one.
+        center: Option<Vec<f32>>,
+    },
+    /// A linear function of the sample.
+    Linear {
+        /// `n_classes x n_cols`.
+        weights: Vec<f32>,
+        /// One per class.
+        bias: Vec<f32>,
+    },
+}
+
+/// A trained classifier.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Values per sample.
+    pub n_cols: usize,
+    /// How classes are scored.
+    pub scorer: Scorer,
+    /// Probabilities are the softmax of the logits divided by this.
+    pub temperature: f64,
+    /// One subspace per class that describes its samples, for [`Predictions::strangeness`]; fitted apart from the classifier,
+    /// because training turns the classifier's subspaces into contrasts, whose residuals say nothing about strange samples.
+    pub reconstruction: Option<Reconstruction>,
+}
+
+/// What strangeness is measured against.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reconstruction {
+    /// One subspace per class.
+    pub frames: Frames,
+    /// Subtracted before a sample is brought to length one.
+    pub center: Option<Vec<f32>>,
+}
+
+/// What a model says of samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Predictions {
+    /// The most probable class of each sample, the first of equals.
+    pub codes: Vec<u32>,
+    /// `n x n_classes`; rows sum to one.
+    pub probabilities: Vec<f32>,
+    /// Sine of the angle to the nearest class's reconstruction subspace: 0 inside, 1 orthogonal to all; for a zero sample 1.
+    pub strangeness: Option<Vec<f32>>,
+}
+
+impl Scorer {
+    /// Logits (`n x n_classes`) of samples (`n x n_cols`), which are changed.
+    pub(crate) fn logits(&self, values: &mut [f32], n_cols: usize) -> Vec<f64> {
+        match self {
+            Self::Subspaces { frames, gamma, center } => {
+                normalize(values, n_cols, center.as_deref());
+                Head { frames: &frames.rows, offsets: &frames.offsets, n_cols, gamma: *gamma }.forward(values).1
+            }
+            Self::Linear { weights, bias } => {
+                let mut logits = vec![0f32; values.len() / n_cols * bias.len()];
+                gemm::mul_transposed(values, weights, n_cols, &mut logits);
+                logits.iter().enumerate().map(|(i, l)| f64::from(*l) + f64::from(bias[i % bias.len()])).collect()
+            }
+        }
+    }
+
+    /// Logits of the given rows.
+    pub(crate) fn logits_of(&self, samples: &dyn Samples, rows: &[usize]) -> Result<Vec<f64>> {
+        let mut logits = Vec::new();
+        for_blocks(samples, rows, |_, values| {
+            logits.extend(self.logits(values, samples.n_cols()));
+            Ok(())
+        })?;
+        Ok(logits)
+    }
+}
+
+impl Model {
+    /// Classes, probabilities and, if the model has a reconstruction, strangeness of every sample, block by block.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the samples do not have the model's number of columns; what the source reports.
+    pub fn predict(&self, samples: &dyn Samples) -> Result<Predictions> {
+        self.check_columns(samples)?;
+        let mut out = Predictions {
+            codes: Vec::new(),
+            probabilities: Vec::new(),
+            strangeness: self.reconstruction.as_ref().map(|_| Vec::new()),
+        };
+        let rows: Vec<usize> = (0..samples.n_rows()).collect();
+        for_blocks(samples, &rows, |_, values| {
+            if let (Some(reconstruction), Some(out)) = (&self.reconstruction, &mut out.strangeness) {
+                out.extend(reconstruction.strangeness(&mut values.to_vec(), self.n_cols));
+            }
+            for row in self.scorer.logits(values, self.n_cols).chunks_exact_mut(self.classes.len()) {
+                out.codes.push(argmax(row) as u32);
+                row.iter_mut().for_each(|l| *l /= self.temperature);
+                softmax(row);
+                out.probabilities.extend(row.iter().map(|p| *p as f32));
+            }
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    /// How well the model predicts labelled samples of its own classes, in its own order.
+    ///
+    /// # Errors
+    /// As [`Model::predict`]; [`Error::Shape`] if the codes do not fit the samples or the classes.
+    pub fn evaluate(&self, samples: &dyn Samples, codes: &[u32]) -> Result<Scores> {
+        self.check_columns(samples)?;
+        if codes.len() != samples.n_rows() {
+            return Err(Error::Shape { what: "the list of labels", found: codes.len(), expected: samples.n_rows() });
+        }
+        if let Some(code) = codes.iter().find(|c| **c as usize >= self.classes.len()) {
+            return Err(Error::Shape { what: "a class index", found: *code as usize, expected: self.classes.len() });
+        }
+        let rows: Vec<usize> = (0..codes.len()).collect();
+        let logits = self.scorer.logits_of(samples, &rows)?;
+        Ok(scores(&logits, codes, self.classes.len(), self.temperature))
+    }
+
+    fn check_columns(&self, samples: &dyn Samples) -> Result<()> {
+        match samples.n_cols() {
+            n if n == self.n_cols => Ok(()),
+            n => Err(Error::Shape { what: "a sample", found: n, expected: self.n_cols }),
+        }
+    }
+}
+
+impl Reconstruction {
+    /// `min_c √(1 − ‖Q_c x̂‖²)`.
+    fn strangeness(&self, values: &mut [f32], n_cols: usize) -> Vec<f32> {
+        normalize(values, n_cols, self.center.as_deref());
+        let offsets = &self.frames.offsets;
+        let head = Head { frames: &self.frames.rows, offsets, n_cols, gamma: 1.0 };
+        let nearest = |row: &[f64]| row.iter().copied().fold(0.0, f64::max);
+        head.forward(values).1.chunks_exact(offsets.len() - 1).map(|r| sine(nearest(r))).collect()
+    }
+}
+
+fn sine(cosine: f64) -> f32 {
+    (1.0 - cosine * cosine).max(0.0).sqrt() as f32
+}
+
+/// Scores of a scorer on rows of labelled data.
+pub(crate) fn logits_and_codes(scorer: &Scorer, data: &Labelled<'_>, rows: &[usize]) -> Result<(Vec<f64>, Vec<u32>)> {
+    Ok((scorer.logits_of(data.samples, rows)?, data.codes_of(rows)))
+}

@@ -1,0 +1,109 @@
+//! Labelled data as the classifier reads it: rows by index, so that they may stay in a file.
+
+use crate::error::{Error, Result};
+
+/// Samples in rows of `f32`, read by index; a matrix in memory or mapped from a file.
+pub trait Samples: Sync {
+    /// Number of samples.
+    fn n_rows(&self) -> usize;
+
+    /// Values per sample.
+    fn n_cols(&self) -> usize;
+
+    /// Copies the given rows into `out`, one after the other; every value is finite.
+    ///
+    /// # Errors
+    /// What the source reports, [`Error::NonFinite`].
+    fn gather(&self, rows: &[usize], out: &mut [f32]) -> Result<()>;
+}
+
+/// Samples in memory, checked once.
+#[derive(Debug, Clone, Copy)]
+pub struct DenseSamples<'a> {
+    values: &'a [f32],
+    n_cols: usize,
+}
+
+impl<'a> DenseSamples<'a> {
+    /// Row-major `values` of `n_cols` columns.
+    ///
+    /// # Errors
+    /// [`Error::Empty`], [`Error::Shape`] if the last row is not whole, [`Error::NonFinite`].
+    ///
+    /// ```
+    /// use subspan::classify::DenseSamples;
+    /// assert!(DenseSamples::new(&[1.0, 2.0, 3.0], 2).is_err());
+    /// assert!(DenseSamples::new(&[1.0, f32::NAN], 2).is_err());
+    /// ```
+    pub fn new(values: &'a [f32], n_cols: usize) -> Result<Self> {
+        if n_cols == 0 || values.is_empty() {
+            return Err(Error::Empty { what: if n_cols == 0 { "columns" } else { "rows" } });
+        }
+        if !values.len().is_multiple_of(n_cols) {
+            return Err(Error::Shape { what: "the last row", found: values.len() % n_cols, expected: n_cols });
+        }
+        match values.iter().position(|v| !v.is_finite()) {
+            Some(at) => {
+                Err(Error::NonFinite { row: (at / n_cols) as u64, column: at % n_cols, value: f64::from(values[at]) })
+            }
+            None => Ok(Self { values, n_cols }),
+        }
+    }
+}
+
+impl Samples for DenseSamples<'_> {
+    fn n_rows(&self) -> usize {
+        self.values.len() / self.n_cols
+    }
+
+    fn n_cols(&self) -> usize {
+        self.n_cols
+    }
+
+    fn gather(&self, rows: &[usize], out: &mut [f32]) -> Result<()> {
+        for (row, out) in rows.iter().zip(out.chunks_exact_mut(self.n_cols)) {
+            out.copy_from_slice(&self.values[row * self.n_cols..(row + 1) * self.n_cols]);
+        }
+        Ok(())
+    }
+}
+
+/// Rows read at a time where all are visited in turn.
+pub(crate) const BLOCK: usize = 1024;
+
+/// Visits the given rows in blocks: the rows' indices and their values, which may be changed.
+pub(crate) fn for_blocks(
+    samples: &dyn Samples,
+    rows: &[usize],
+    mut visit: impl FnMut(&[usize], &mut [f32]) -> Result<()>,
+) -> Result<()> {
+    let mut values = Vec::new();
+    for rows in rows.chunks(BLOCK) {
+        values.resize(rows.len() * samples.n_cols(), 0.0);
+        samples.gather(rows, &mut values)?;
+        visit(rows, &mut values)?;
+    }
+    Ok(())
+}
+
+/// Subtracts the centre, if any, and brings every row to length one; returns how many rows were zero and stay so.
+pub(crate) fn normalize(values: &mut [f32], n_cols: usize, center: Option<&[f32]>) -> usize {
+    /// Rows shorter than this have no direction.
+    const ZERO: f64 = 1e-12;
+    let mut zeros = 0;
+    for row in values.chunks_exact_mut(n_cols) {
+        if let Some(center) = center {
+            row.iter_mut().zip(center).for_each(|(v, c)| *v -= c);
+        }
+        // The largest entry first, so that squares neither overflow nor vanish.
+        let largest = f64::from(row.iter().fold(0f32, |max, v| max.max(v.abs())));
+        let norm = largest * row.iter().map(|v| (f64::from(*v) / largest).powi(2)).sum::<f64>().sqrt();
+        if largest == 0.0 || norm < ZERO {
+            row.fill(0.0);
+            zeros += 1;
+        } else {
+            row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+        }
+    }
+    zeros
+}

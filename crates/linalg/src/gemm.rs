@@ -1,0 +1,130 @@
+//! Products of tall row-major matrices in either precision, in parallel over fixed blocks of the result's rows.
+//!
+//! Each block is one sequential product (faer), so the bits do not depend on the number of threads. Floor: `2 m n k` flop.
+
+use rayon::prelude::*;
+
+use crate::real::{Real, Strided};
+
+/// Rows of the result per task: enough work to amortize packing, few enough to feed every thread.
+const BLOCK_ROWS: usize = 64;
+
+/// `out = X Wᵀ`: every row of `x` against every row of `w`, both of `n_cols` values; `out` has one row per row of `x`.
+///
+/// # Panics
+/// If the slices do not hold whole rows, or `out` has the wrong size.
+///
+/// ```
+/// let mut out = [0f32; 2];
+/// subspan_linalg::gemm::mul_transposed(&[1.0, 2.0], &[3.0, 4.0, 1.0, -1.0], 2, &mut out);
+/// assert_eq!(out, [11.0, -1.0]);
+/// ```
+pub fn mul_transposed<T: Real>(x: &[T], w: &[T], n_cols: usize, out: &mut [T]) {
+    assert!(n_cols > 0 && x.len().is_multiple_of(n_cols) && w.len().is_multiple_of(n_cols), "whole rows");
+    let (n, m) = (x.len() / n_cols, w.len() / n_cols);
+    assert_eq!(out.len(), n * m, "one value per pair of rows");
+    if out.is_empty() {
+        return;
+    }
+    let wt = Strided { values: w, n_rows: n_cols, n_cols: m, row_stride: 1, col_stride: n_cols };
+    out.par_chunks_mut(BLOCK_ROWS * m).zip(x.par_chunks(BLOCK_ROWS * n_cols)).for_each(|(out, x)| {
+        let x = Strided { values: x, n_rows: x.len() / n_cols, n_cols, row_stride: n_cols, col_stride: 1 };
+        T::product(out, x, wt);
+    });
+}
+
+/// `out = Hᵀ X`: rows of `x` (`n x n_cols`) added up with the coefficients in the columns of `h` (`n x m`); `out` is `m x n_cols`.
+///
+/// # Panics
+/// If the slices do not hold the same number of whole rows, or `out` has the wrong size.
+///
+/// ```
+/// let mut out = [0f64; 2];
+/// subspan_linalg::gemm::transposed_mul(&[2.0, 1.0], 1, &[1.0, 2.0, 3.0, 4.0], 2, &mut out);
+/// assert_eq!(out, [5.0, 8.0]);
+/// ```
+pub fn transposed_mul<T: Real>(h: &[T], m: usize, x: &[T], n_cols: usize, out: &mut [T]) {
+    assert!(n_cols > 0 && m > 0 && x.len().is_multiple_of(n_cols), "whole rows");
+    let n = x.len() / n_cols;
+    assert!(h.len() == n * m && out.len() == m * n_cols, "shapes of a product");
+    if n == 0 {
+        return out.fill(T::default());
+    }
+    let x = Strided { values: x, n_rows: n, n_cols, row_stride: n_cols, col_stride: 1 };
+    out.par_chunks_mut(BLOCK_ROWS * n_cols).enumerate().for_each(|(block, out)| {
+        let values = &h[block * BLOCK_ROWS..];
+        let ht = Strided { values, n_rows: out.len() / n_cols, n_cols: n, row_stride: 1, col_stride: m };
+        T::product(out, ht, x);
+    });
+}
+
+/// `out = H W`: every row of `h` (`n x m`) as coefficients of the rows of `w` (`m x n_cols`); `out` is `n x n_cols`.
+///
+/// # Panics
+/// If the shapes do not fit each other.
+///
+/// ```
+/// let mut out = [0f32; 2];
+/// subspan_linalg::gemm::mul(&[2.0, 1.0], 2, &[1.0, 2.0, 3.0, 4.0], 2, &mut out);
+/// assert_eq!(out, [5.0, 8.0]);
+/// ```
+pub fn mul<T: Real>(h: &[T], m: usize, w: &[T], n_cols: usize, out: &mut [T]) {
+    assert!(n_cols > 0 && m > 0 && h.len().is_multiple_of(m), "whole rows");
+    assert!(w.len() == m * n_cols && out.len() == h.len() / m * n_cols, "shapes of a product");
+    let w = Strided { values: w, n_rows: m, n_cols, row_stride: n_cols, col_stride: 1 };
+    out.par_chunks_mut(BLOCK_ROWS * n_cols).zip(h.par_chunks(BLOCK_ROWS * m)).for_each(|(out, h)| {
+        let h = Strided { values: h, n_rows: h.len() / m, n_cols: m, row_stride: m, col_stride: 1 };
+        T::product(out, h, w);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::test::noise;
+
+    fn naive(n: usize, m: usize, k: usize, f: impl Fn(usize, usize, usize) -> f64) -> Vec<f64> {
+        let entry = |i, j| (0..k).map(|l| f(i, j, l)).sum();
+        (0..n).flat_map(|i| (0..m).map(move |j| (i, j))).map(|(i, j)| entry(i, j)).collect()
+    }
+
+    fn assert_close(found: &[f64], expected: &[f64]) {
+        for (f, e) in found.iter().zip(expected) {
+            assert!((f - e).abs() < 1e-12, "{f} {e}");
+        }
+    }
+
+    #[test]
+    fn products_are_those_of_the_definition() {
+        for (n, m, d) in [(1, 1, 1), (3, 5, 7), (130, 70, 65), (64, 129, 3)] {
+            let (x, w, h) = (noise(n * d, 1), noise(m * d, 2), noise(n * m, 3));
+            let mut out = vec![0.0; n * m];
+            mul_transposed(&x, &w, d, &mut out);
+            assert_close(&out, &naive(n, m, d, |i, j, l| x[i * d + l] * w[j * d + l]));
+            let mut out = vec![0.0; m * d];
+            transposed_mul(&h, m, &x, d, &mut out);
+            assert_close(&out, &naive(m, d, n, |i, j, l| h[l * m + i] * x[l * d + j]));
+            let mut out = vec![0.0; n * d];
+            mul(&h, m, &w, d, &mut out);
+            assert_close(&out, &naive(n, d, m, |i, j, l| h[i * m + l] * w[l * d + j]));
+        }
+    }
+
+    #[test]
+    fn threads_do_not_change_the_bits() {
+        let (n, m, d) = (300, 90, 50);
+        let (x, w): (Vec<f32>, Vec<f32>) =
+            (noise(n * d, 1).iter().map(|v| *v as f32).collect(), noise(m * d, 2).iter().map(|v| *v as f32).collect());
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut z = vec![0f32; n * m];
+                mul_transposed(&x, &w, d, &mut z);
+                let mut e = vec![0f32; m * d];
+                transposed_mul(&z, m, &x, d, &mut e);
+                (z, e)
+            })
+        };
+        assert_eq!(run(1), run(3));
+    }
+}

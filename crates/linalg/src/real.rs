@@ -1,0 +1,81 @@
+//! The two precisions of data and weights.
+
+use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// `f32` or `f64`: the storage of the kernels that exist in both ([`crate::gemm`], [`crate::frames`]).
+pub trait Real:
+    sealed::Sealed
+    + Copy
+    + Default
+    + PartialEq
+    + PartialOrd
+    + Send
+    + Sync
+    + std::fmt::Debug
+    + std::ops::Add<Output = Self>
+    + std::ops::Sub<Output = Self>
+    + std::ops::Mul<Output = Self>
+    + std::ops::AddAssign
+    + 'static
+{
+    /// Distance from one to the next larger number.
+    const EPSILON: f64;
+
+    /// The nearest number of this precision.
+    fn from_f64(value: f64) -> Self;
+
+    /// The same number in double precision.
+    fn to_f64(self) -> f64;
+
+    /// `out = A B` of strided matrices on the calling thread; `A` is `m x k`, `B` is `k x n`, `out` is `m x n` row-major.
+    #[doc(hidden)]
+    fn product(out: &mut [Self], a: Strided<'_, Self>, b: Strided<'_, Self>);
+}
+
+/// A dense matrix with a stride per dimension.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub struct Strided<'a, T> {
+    pub(crate) values: &'a [T],
+    pub(crate) n_rows: usize,
+    pub(crate) n_cols: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) col_stride: usize,
+}
+
+macro_rules! real {
+    ($t:ty) => {
+        impl Real for $t {
+            const EPSILON: f64 = <$t>::EPSILON as f64;
+
+            fn from_f64(value: f64) -> Self {
+                value as Self
+            }
+
+            fn to_f64(self) -> f64 {
+                self.into()
+            }
+
+            fn product(out: &mut [Self], a: Strided<'_, Self>, b: Strided<'_, Self>) {
+                fn view<'a>(m: Strided<'a, $t>) -> MatRef<'a, $t> {
+                    if m.col_stride == 1 {
+                        MatRef::from_row_major_slice_with_stride(m.values, m.n_rows, m.n_cols, m.row_stride)
+                    } else {
+                        MatRef::from_column_major_slice_with_stride(m.values, m.n_rows, m.n_cols, m.col_stride)
+                    }
+                }
+                let out = MatMut::from_row_major_slice_mut(out, a.n_rows, b.n_cols);
+                matmul(out, Accum::Replace, view(a), view(b), 1.0, Par::Seq);
+            }
+        }
+    };
+}
+
+real!(f32);
+real!(f64);
