@@ -57,11 +57,22 @@ pub fn scores(logits: &[f64], classes: &[u32], n_classes: usize, temperature: f6
 /// The temperature of least negative log-likelihood, between 0.01 and 100, by golden section (convex in its inverse, so
 /// unimodal in its logarithm).
 ///
+/// Of `n` samples, `1/(n + 2)` of each one's target is spread over all classes, as Platt does ("Probabilistic outputs for support
+/// vector machines", 1999): a few samples that are all right do not promise certainty.
+///
 /// # Panics
 /// If there is not one true class per row.
 pub fn temperature(logits: &[f64], classes: &[u32], n_classes: usize) -> f64 {
     let ratio = (5f64.sqrt() - 1.0) / 2.0;
-    let nll = |log: f64| scores(logits, classes, n_classes, log.exp()).nll;
+    let spread = 1.0 / (classes.len() as f64 + 2.0);
+    // Spreading adds a term linear in 1/T: the mean excess of the true class's logit over the average one.
+    let excess: f64 = logits
+        .chunks_exact(n_classes)
+        .zip(classes)
+        .map(|(row, class)| row[*class as usize] - row.iter().sum::<f64>() / n_classes as f64)
+        .sum::<f64>()
+        / classes.len().max(1) as f64;
+    let nll = |log: f64| scores(logits, classes, n_classes, log.exp()).nll + spread * excess / log.exp();
     let (mut low, mut high) = (-LOG_RANGE, LOG_RANGE);
     let (mut a, mut b) = (high - ratio * (high - low), low + ratio * (high - low));
     let (mut at_a, mut at_b) = (nll(a), nll(b));
@@ -108,6 +119,15 @@ mod tests {
             let (before, after) = (scores(&scaled, &classes, 3, 1.0), scores(&scaled, &classes, 3, found));
             assert!(after.nll <= before.nll + 1e-6 && after.ece < 0.02 && after.accuracy == before.accuracy);
         }
+    }
+
+    #[test]
+    fn a_few_right_samples_do_not_promise_certainty() {
+        let logits = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0];
+        let t = temperature(&logits, &[0, 1, 0], 2);
+        let confidence = 1.0 / (1.0 + (-1.0 / t).exp());
+        // Spread 1/5: the most likely confidence is 1 − 1/10.
+        assert!((confidence - 0.9).abs() < 1e-3, "{confidence}");
     }
 
     #[test]

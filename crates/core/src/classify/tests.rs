@@ -123,7 +123,7 @@ fn the_dimension_is_found_by_the_held_out_likelihood() {
 
 #[test]
 fn rivals_see_the_same_samples() {
-    let data = planted(3, 1, 8, 60, 0.1, 6);
+    let data = planted(3, 1, 8, 60, 0.02, 6);
     let outcome = data.run(&Config { rivals: true, ..config(Method::Gcr, 1) }).unwrap();
     assert_eq!(outcome.rivals.iter().map(|r| r.name).collect::<Vec<_>>(), ["linear", "lda", "clafic"]);
     let clafic = outcome.rivals[2].model.evaluate(&data.samples(), &data.codes).unwrap();
