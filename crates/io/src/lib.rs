@@ -3,6 +3,7 @@
 //! - [`Table`]: parquet, CSV, Arrow and NumPy files as a stream of numeric row blocks; [`write_sample`] writes rows of it back.
 //! - [`Matrix`]: features and images from NumPy, safetensors, idx and parquet files, in memory.
 //! - [`Labels`]: one class per sample.
+//! - [`read_model`], [`write_model`]: classifiers; [`write_npy_f32`], [`write_npy_labels`]: what they predict.
 //! - [`AtomicFile`]: outputs that are there whole or not at all.
 //! - [`IoError`]: the catalogue of what can be wrong with a file, each with its place and a hint.
 
@@ -14,19 +15,23 @@ mod guard;
 mod idx;
 mod labels;
 mod matrix;
+mod model;
 mod npy;
 mod npz;
 mod sample;
 mod table;
 mod tensors;
+mod write_npy;
 
 pub use array::DType;
 pub use atomic::{AtomicFile, remove_partial_files, write_bytes_atomically, write_json};
 pub use error::{IoError, Result};
 pub use labels::Labels;
 pub use matrix::Matrix;
+pub use model::{read_model, write_model};
 pub use sample::{write_sample, write_sample_to};
 pub use table::{Missing, Table, TableOptions};
+pub use write_npy::{write_npy_f32, write_npy_labels};
 
 /// Splits `archive.npz:KEY` (and the like) into the file and the part after the colon; `containers` are endings such as
 /// `.npz:`. A name that exists as a whole is never split.

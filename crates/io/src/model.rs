@@ -1,0 +1,259 @@
+//! Classifiers as `.safetensors` files.
+//!
+//! Tensors of a model of subspaces: `subspaces` (f32, all frames stacked, `Σk x D`), `offsets` (u32, `C + 1`), optionally `center`
+//! (f32, `D`). Of a linear one: `weights` (f32, `C x D`), `bias` (f32, `C`). Of both, optionally `recon_subspaces`,
+//! `recon_offsets` and `recon_center`, against which strangeness is measured. The file's metadata has one entry, `subspan`: a
+//! JSON object with `format`, `version`, `classes`, `temperature` and, for subspaces, `gamma`. A file is not trusted: everything
+//! predictions rely on is checked.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Write;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+use subspan::classify::{Frames, Model, Reconstruction, Scorer, orthonormality_defect};
+
+use crate::atomic::AtomicFile;
+use crate::bytes::open_file;
+use crate::error::{IoError, Result};
+use crate::guard::decoding;
+
+/// What this version writes and reads.
+const FORMAT: &str = "subspan-classifier-1";
+/// The metadata's only key; one, so that equal models make equal files.
+const KEY: &str = "subspan";
+/// Largest entry of `P Pᵀ − I` of a frame that counts as orthonormal: far above the rounding of single precision.
+const ORTHONORMAL: f64 = 1e-3;
+
+/// The metadata's entry.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    format: String,
+    version: String,
+    classes: Vec<String>,
+    temperature: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gamma: Option<f64>,
+}
+
+/// Writes `model` into `file`, which is then complete. Equal models give equal bytes.
+///
+/// # Errors
+/// [`IoError::Write`].
+pub fn write_model(model: &Model, mut file: AtomicFile) -> Result<()> {
+    let path = file.target().display().to_string();
+    let mut tensors = BTreeMap::new();
+    let d = model.n_cols;
+    let mut gamma = None;
+    match &model.scorer {
+        Scorer::Subspaces { frames, gamma: scale, center } => {
+            gamma = Some(*scale);
+            put_frames(&mut tensors, ["subspaces", "offsets"], frames, d);
+            put_f32(&mut tensors, "center", center.as_deref(), &[d]);
+        }
+        Scorer::Linear { weights, bias } => {
+            put_f32(&mut tensors, "weights", Some(weights), &[bias.len(), d]);
+            put_f32(&mut tensors, "bias", Some(bias), &[bias.len()]);
+        }
+    }
+    if let Some(reconstruction) = &model.reconstruction {
+        put_frames(&mut tensors, ["recon_subspaces", "recon_offsets"], &reconstruction.frames, d);
+        put_f32(&mut tensors, "recon_center", reconstruction.center.as_deref(), &[d]);
+    }
+    let header = Header {
+        format: FORMAT.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        classes: model.classes.clone(),
+        temperature: model.temperature,
+        gamma,
+    };
+    let failed = |e: &dyn std::fmt::Display| IoError::write(&path)(std::io::Error::other(e.to_string()));
+    let text = serde_json::to_string(&header).map_err(|e| failed(&e))?;
+    let views: Vec<(&str, TensorView<'_>)> = tensors
+        .iter()
+        .map(|(name, (dtype, shape, bytes))| Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?)))
+        .collect::<Result<_, safetensors::SafeTensorError>>()
+        .map_err(|e| failed(&e))?;
+    let metadata = HashMap::from([(KEY.to_string(), text)]);
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| failed(&e))?;
+    file.write_all(&bytes).map_err(IoError::write(&path))?;
+    file.commit()
+}
+
+type Stored = (Dtype, Vec<usize>, Vec<u8>);
+
+fn put_f32(tensors: &mut BTreeMap<&'static str, Stored>, name: &'static str, values: Option<&[f32]>, shape: &[usize]) {
+    if let Some(values) = values {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        tensors.insert(name, (Dtype::F32, shape.to_vec(), bytes));
+    }
+}
+
+fn put_frames(tensors: &mut BTreeMap<&'static str, Stored>, names: [&'static str; 2], frames: &Frames, d: usize) {
+    put_f32(tensors, names[0], Some(&frames.rows), &[frames.rows.len() / d, d]);
+    let bytes = frames.offsets.iter().flat_map(|o| (*o as u32).to_le_bytes()).collect();
+    tensors.insert(names[1], (Dtype::U32, vec![frames.offsets.len()], bytes));
+}
+
+/// Reads a classifier and checks it.
+///
+/// # Errors
+/// [`IoError`]: no such file; not a safetensors file, not a model of this program, or damaged; shapes that do not fit each
+/// other, frames that are not orthonormal, numbers that are not finite.
+pub fn read_model(path: &str) -> Result<Model> {
+    use std::io::Read;
+    let (mut file, _) = open_file(path)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(IoError::read(path, "data"))?;
+    decoding(path, "header", || {
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| IoError::corrupt(path, "header", e))?;
+        let text = metadata.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| IoError::Unsupported {
+            path: path.into(),
+            what: "a safetensors file, but not a model of this program".into(),
+            hint: Some("subspan classify writes models".into()),
+        })?;
+        let header: Header = serde_json::from_str(text).map_err(|e| IoError::corrupt(path, "metadata", e))?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| IoError::corrupt(path, "data", e))?;
+        Reader { path, tensors }.model(header)
+    })
+}
+
+struct Reader<'a> {
+    path: &'a str,
+    tensors: SafeTensors<'a>,
+}
+
+impl Reader<'_> {
+    fn model(&self, header: Header) -> Result<Model> {
+        if header.format != FORMAT {
+            return Err(IoError::unsupported(
+                self.path,
+                format!("a model of format {}, this version reads {FORMAT}", header.format),
+            ));
+        }
+        let n_classes = header.classes.len();
+        if n_classes < 2 {
+            return Err(self.corrupt("classes", format!("{n_classes} classes, at least 2 are needed")));
+        }
+        let mut seen = HashSet::new();
+        if let Some(class) = header.classes.iter().find(|c| !seen.insert(c.as_str())) {
+            return Err(self.corrupt("classes", format!("class {class} twice")));
+        }
+        let temperature = self.positive("temperature", Some(header.temperature))?;
+        let (scorer, n_cols) = if self.tensors.tensor("subspaces").is_ok() {
+            let gamma = self.positive("gamma", header.gamma)?;
+            let (frames, n_cols) = self.frames(["subspaces", "offsets"], n_classes, None, 1)?;
+            let center = self.optional_f32("center", &[n_cols])?;
+            (Scorer::Subspaces { frames, gamma, center }, n_cols)
+        } else {
+            let (weights, shape) = self.f32("weights")?;
+            let [rows, n_cols] = shape[..] else {
+                return Err(self.corrupt("weights", format!("shape {shape:?} instead of two dimensions")));
+            };
+            if rows != n_classes || n_cols == 0 {
+                return Err(self.corrupt("weights", format!("shape {shape:?} for {n_classes} classes")));
+            }
+            let bias = self.shaped_f32("bias", &[n_classes])?;
+            (Scorer::Linear { weights, bias }, n_cols)
+        };
+        let reconstruction = if self.tensors.tensor("recon_subspaces").is_ok() {
+            let (frames, _) = self.frames(["recon_subspaces", "recon_offsets"], n_classes, Some(n_cols), 0)?;
+            Some(Reconstruction { frames, center: self.optional_f32("recon_center", &[n_cols])? })
+        } else {
+            None
+        };
+        Ok(Model { classes: header.classes, n_cols, scorer, temperature, reconstruction })
+    }
+
+    /// Frames and their number of columns; each class has at least `least` rows.
+    fn frames(
+        &self,
+        [rows_name, offsets_name]: [&str; 2],
+        n_classes: usize,
+        n_cols: Option<usize>,
+        least: usize,
+    ) -> Result<(Frames, usize)> {
+        let (rows, shape) = self.f32(rows_name)?;
+        let [n_rows, found] = shape[..] else {
+            return Err(self.corrupt(rows_name, format!("shape {shape:?} instead of two dimensions")));
+        };
+        if found == 0 || n_cols.is_some_and(|n| n != found) {
+            let expected = n_cols.map_or_else(|| "at least 1".to_string(), |n| n.to_string());
+            return Err(self.corrupt(rows_name, format!("{found} columns instead of {expected}")));
+        }
+        let offsets = self.offsets(offsets_name)?;
+        let fits = offsets.len() == n_classes + 1
+            && offsets.first() == Some(&0)
+            && offsets.last() == Some(&n_rows)
+            && offsets.windows(2).all(|o| o[0] + least <= o[1] && o[1] - o[0] <= found);
+        if !fits {
+            let detail = format!("{n_classes} classes do not share {n_rows} rows of {found} columns this way");
+            return Err(self.corrupt(offsets_name, detail));
+        }
+        for (c, o) in offsets.windows(2).enumerate() {
+            let defect = orthonormality_defect(&rows[o[0] * found..o[1] * found], found);
+            if defect.is_nan() || defect > ORTHONORMAL {
+                let detail = format!("the rows of class number {c} are not orthonormal (off by {defect:.1e})");
+                return Err(self.corrupt(rows_name, detail));
+            }
+        }
+        Ok((Frames { rows, offsets }, found))
+    }
+
+    fn tensor(&self, name: &str) -> Result<TensorView<'_>> {
+        self.tensors.tensor(name).map_err(|_| IoError::NoSuchPart {
+            path: self.path.into(),
+            kind: "tensor",
+            part: name.into(),
+            available: self.tensors.names().into_iter().map(Into::into).collect(),
+        })
+    }
+
+    fn f32(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
+        let tensor = self.tensor(name)?;
+        if tensor.dtype() != Dtype::F32 {
+            return Err(self.corrupt(name, format!("type {:?} instead of F32", tensor.dtype())));
+        }
+        let number = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        let values: Vec<f32> = tensor.data().chunks_exact(size_of::<f32>()).map(number).collect();
+        match values.iter().position(|v| !v.is_finite()) {
+            Some(at) => Err(self.corrupt(name, format!("value number {at} is {}", values[at]))),
+            None => Ok((values, tensor.shape().to_vec())),
+        }
+    }
+
+    fn shaped_f32(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>> {
+        let (values, shape) = self.f32(name)?;
+        if shape == expected {
+            Ok(values)
+        } else {
+            Err(self.corrupt(name, format!("shape {shape:?} instead of {expected:?}")))
+        }
+    }
+
+    fn optional_f32(&self, name: &str, expected: &[usize]) -> Result<Option<Vec<f32>>> {
+        self.tensors.tensor(name).is_ok().then(|| self.shaped_f32(name, expected)).transpose()
+    }
+
+    fn offsets(&self, name: &str) -> Result<Vec<usize>> {
+        let tensor = self.tensor(name)?;
+        if tensor.dtype() != Dtype::U32 || tensor.shape().len() != 1 {
+            return Err(self.corrupt(name, format!("{:?} of shape {:?}", tensor.dtype(), tensor.shape())));
+        }
+        let number = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize;
+        Ok(tensor.data().chunks_exact(size_of::<u32>()).map(number).collect())
+    }
+
+    fn positive(&self, name: &str, value: Option<f64>) -> Result<f64> {
+        match value {
+            Some(v) if v.is_finite() && v > 0.0 => Ok(v),
+            Some(v) => Err(self.corrupt(name, format!("{v} is not a positive number"))),
+            None => Err(self.corrupt("metadata", format!("{name} is not there"))),
+        }
+    }
+
+    fn corrupt(&self, place: &str, detail: String) -> IoError {
+        IoError::corrupt(self.path, place, detail)
+    }
+}

@@ -1,0 +1,71 @@
+//! NumPy arrays as outputs: `.npy`, version 1.
+
+use std::io::{self, Write};
+
+use crate::atomic::AtomicFile;
+use crate::error::{IoError, Result};
+
+/// Headers end on a multiple of this, so that data can be mapped; the format's own rule.
+const ALIGNMENT: usize = 64;
+
+/// Writes single-precision values of the given shape, row-major.
+///
+/// # Errors
+/// [`IoError::Write`].
+///
+/// # Panics
+/// If the shape does not have that many values.
+pub fn write_npy_f32(values: &[f32], shape: &[usize], file: AtomicFile) -> Result<()> {
+    assert_eq!(values.len(), shape.iter().product::<usize>(), "values of shape {shape:?}");
+    write(file, "<f4", shape, values.iter().map(|v| v.to_le_bytes()))
+}
+
+/// Writes one class name per sample: as 64-bit integers if every name is one, else as text.
+///
+/// # Errors
+/// [`IoError::Write`].
+///
+/// # Panics
+/// If a code names no class.
+pub fn write_npy_labels(codes: &[u32], classes: &[String], file: AtomicFile) -> Result<()> {
+    let integers: Option<Vec<i64>> =
+        classes.iter().map(|c| c.parse().ok().filter(|i: &i64| i.to_string() == *c)).collect();
+    if let Some(integers) = integers {
+        return write(file, "<i8", &[codes.len()], codes.iter().map(|c| integers[*c as usize].to_le_bytes()));
+    }
+    let width = classes.iter().map(|c| c.chars().count()).max().unwrap_or(0).max(1);
+    let padded = |class: &String| -> Vec<u8> {
+        let units = class.chars().map(u32::from).chain(std::iter::repeat(0)).take(width);
+        units.flat_map(u32::to_le_bytes).collect()
+    };
+    let names: Vec<Vec<u8>> = classes.iter().map(padded).collect();
+    write(file, &format!("<U{width}"), &[codes.len()], codes.iter().map(|c| &names[*c as usize]))
+}
+
+fn write(
+    mut file: AtomicFile,
+    descr: &str,
+    shape: &[usize],
+    values: impl Iterator<Item = impl AsRef<[u8]>>,
+) -> Result<()> {
+    let path = file.target().display().to_string();
+    let dims: String = shape.iter().map(|d| format!("{d}, ")).collect();
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({dims}), }}");
+    const PREFIX: usize = 10;
+    let padding = ALIGNMENT - (PREFIX + header.len() + 1) % ALIGNMENT;
+    header.extend(std::iter::repeat_n(' ', padding % ALIGNMENT));
+    header.push('\n');
+    let mut out = io::BufWriter::new(&mut file);
+    let all = || -> io::Result<()> {
+        out.write_all(b"\x93NUMPY\x01\x00")?;
+        out.write_all(&(header.len() as u16).to_le_bytes())?;
+        out.write_all(header.as_bytes())?;
+        for value in values {
+            out.write_all(value.as_ref())?;
+        }
+        out.flush()
+    };
+    all().map_err(IoError::write(&path))?;
+    drop(out);
+    file.commit()
+}
