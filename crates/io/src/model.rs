@@ -1,9 +1,9 @@
 //! Classifiers as `.safetensors` files.
 //!
 //! Tensors of a model of subspaces: `subspaces` (f32, all frames stacked, `Σk x D`), `offsets` (u32, `C + 1`), optionally `center`
-//! (f32, `D`). Of a linear one: `weights` (f32, `C x D`), `bias` (f32, `C`). Of both, optionally `recon_subspaces`,
-//! `recon_offsets` and `recon_center`, against which strangeness is measured. The file's metadata has one entry, `subspan`: a
-//! JSON object with `format`, `version`, `classes`, `temperature` and, for subspaces, `gamma`. A file is not trusted: everything
+//! (f32, `D`) and `gamma` (f64, 1). Of a linear one: `weights` (f32, `C x D`), `bias` (f32, `C`). Of both, `temperature` (f64, 1)
+//! and optionally `recon_subspaces`, `recon_offsets` and `recon_center`, against which strangeness is measured. The file's
+//! metadata has one entry, `subspan`: a JSON object with `format`, `version` and `classes`. A file is not trusted: everything
 //! predictions rely on is checked.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -26,15 +26,15 @@ const KEY: &str = "subspan";
 /// Largest entry of `P Pᵀ − I` of a frame that counts as orthonormal: far above the rounding of single precision.
 const ORTHONORMAL: f64 = 1e-3;
 
+/// Scales and temperatures that keep logits finite; the search for a temperature stays far inside.
+const SCALES: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
+
 /// The metadata's entry.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     format: String,
     version: String,
     classes: Vec<String>,
-    temperature: f64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    gamma: Option<f64>,
 }
 
 /// Writes `model` into `file`, which is then complete. Equal models give equal bytes.
@@ -45,10 +45,10 @@ pub fn write_model(model: &Model, mut file: AtomicFile) -> Result<()> {
     let path = file.target().display().to_string();
     let mut tensors = BTreeMap::new();
     let d = model.n_cols;
-    let mut gamma = None;
+    put_f64(&mut tensors, "temperature", model.temperature);
     match &model.scorer {
-        Scorer::Subspaces { frames, gamma: scale, center } => {
-            gamma = Some(*scale);
+        Scorer::Subspaces { frames, gamma, center } => {
+            put_f64(&mut tensors, "gamma", *gamma);
             put_frames(&mut tensors, ["subspaces", "offsets"], frames, d);
             put_f32(&mut tensors, "center", center.as_deref(), &[d]);
         }
@@ -61,13 +61,8 @@ pub fn write_model(model: &Model, mut file: AtomicFile) -> Result<()> {
         put_frames(&mut tensors, ["recon_subspaces", "recon_offsets"], &reconstruction.frames, d);
         put_f32(&mut tensors, "recon_center", reconstruction.center.as_deref(), &[d]);
     }
-    let header = Header {
-        format: FORMAT.into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        classes: model.classes.clone(),
-        temperature: model.temperature,
-        gamma,
-    };
+    let header =
+        Header { format: FORMAT.into(), version: env!("CARGO_PKG_VERSION").into(), classes: model.classes.clone() };
     let failed = |e: &dyn std::fmt::Display| IoError::write(&path)(std::io::Error::other(e.to_string()));
     let text = serde_json::to_string(&header).map_err(|e| failed(&e))?;
     let views: Vec<(&str, TensorView<'_>)> = tensors
@@ -88,6 +83,10 @@ fn put_f32(tensors: &mut BTreeMap<&'static str, Stored>, name: &'static str, val
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         tensors.insert(name, (Dtype::F32, shape.to_vec(), bytes));
     }
+}
+
+fn put_f64(tensors: &mut BTreeMap<&'static str, Stored>, name: &'static str, value: f64) {
+    tensors.insert(name, (Dtype::F64, vec![1], value.to_le_bytes().to_vec()));
 }
 
 fn put_frames(tensors: &mut BTreeMap<&'static str, Stored>, names: [&'static str; 2], frames: &Frames, d: usize) {
@@ -140,9 +139,9 @@ impl Reader<'_> {
         if let Some(class) = header.classes.iter().find(|c| !seen.insert(c.as_str())) {
             return Err(self.corrupt("classes", format!("class {class} twice")));
         }
-        let temperature = self.positive("temperature", Some(header.temperature))?;
+        let temperature = self.scale("temperature")?;
         let (scorer, n_cols) = if self.tensors.tensor("subspaces").is_ok() {
-            let gamma = self.positive("gamma", header.gamma)?;
+            let gamma = self.scale("gamma")?;
             let (frames, n_cols) = self.frames(["subspaces", "offsets"], n_classes, None, 1)?;
             let center = self.optional_f32("center", &[n_cols])?;
             (Scorer::Subspaces { frames, gamma, center }, n_cols)
@@ -245,11 +244,14 @@ impl Reader<'_> {
         Ok(tensor.data().chunks_exact(size_of::<u32>()).map(number).collect())
     }
 
-    fn positive(&self, name: &str, value: Option<f64>) -> Result<f64> {
+    fn scale(&self, name: &str) -> Result<f64> {
+        let tensor = self.tensor(name)?;
+        let value =
+            <[u8; 8]>::try_from(tensor.data()).ok().filter(|_| tensor.dtype() == Dtype::F64).map(f64::from_le_bytes);
         match value {
-            Some(v) if v.is_finite() && v > 0.0 => Ok(v),
-            Some(v) => Err(self.corrupt(name, format!("{v} is not a positive number"))),
-            None => Err(self.corrupt("metadata", format!("{name} is not there"))),
+            Some(v) if SCALES.contains(&v) => Ok(v),
+            Some(v) => Err(self.corrupt(name, format!("{v} is not between {} and {}", SCALES.start(), SCALES.end()))),
+            None => Err(self.corrupt(name, format!("{:?} of shape {:?}", tensor.dtype(), tensor.shape()))),
         }
     }
 

@@ -57,10 +57,12 @@ pub struct Outcome {
 /// A classifier fitted for comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rival {
-    /// `linear`, `lda`, `clafic` or `gcr`.
+    /// `linear`, `lda` or `clafic`.
     pub name: &'static str,
     /// The classifier, without a reconstruction.
     pub model: Model,
+    /// Scores on the held-out samples before training on all.
+    pub held_out: Option<Scores>,
 }
 
 /// Figures of a training.
@@ -130,7 +132,8 @@ pub fn run(data: &Labelled<'_>, config: &Config, seed: u64, observer: &dyn Obser
     let mut rivals = Vec::new();
     if config.rivals {
         observe::phase(observer, "rivals", None);
-        let mut add = |name, fitted: Fitted| rivals.push(Rival { name, model: fitted.model });
+        let mut add =
+            |name, fitted: Fitted| rivals.push(Rival { name, model: fitted.model, held_out: fitted.held_out });
         if config.method != Method::Linear {
             add("linear", job.linear()?);
         }
@@ -142,7 +145,7 @@ pub fn run(data: &Labelled<'_>, config: &Config, seed: u64, observer: &dyn Obser
     Ok(Outcome { model, summary, rivals })
 }
 
-/// A classifier with its scores on the held-out samples, both before and after training on all.
+/// A classifier, with its scores on the held-out samples before it was trained on all.
 struct Fitted {
     model: Model,
     held_out: Option<Scores>,
