@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use rayon::prelude::*;
+
 use crate::error::{Error, Result};
 use crate::observe::{Event, Observer};
 
@@ -147,21 +149,15 @@ impl RowSource for DenseRows<'_> {
     }
 }
 
+/// Values looked at by one thread at a time.
+const FINITE_CHUNK: usize = 1 << 18;
+
 /// Errors with the first non-finite value of `values`, whose first row has global index `first_row`.
 ///
 /// # Errors
 /// [`Error::NonFinite`].
 pub fn check_finite(values: &[f64], n_cols: usize, first_row: u64) -> Result<()> {
-    // x * 0 is 0 for every finite x and NaN otherwise; four lanes let the sum be vectorized.
-    let mut lanes = [0.0; 4];
-    let mut quads = values.chunks_exact(4);
-    for q in quads.by_ref() {
-        for (lane, v) in lanes.iter_mut().zip(q) {
-            *lane += v * 0.0;
-        }
-    }
-    let rest: f64 = quads.remainder().iter().map(|v| v * 0.0).sum();
-    if (lanes.iter().sum::<f64>() + rest) == 0.0 {
+    if values.par_chunks(FINITE_CHUNK).all(subspan_linalg::apply::all_finite) {
         return Ok(());
     }
     match values.iter().position(|v| !v.is_finite()) {

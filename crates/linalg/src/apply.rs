@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use pulp::{Simd, WithSimd};
 
 use crate::Mat;
-pub use crate::matvec::{add_tr_mul_vec, max_abs_columns, mul_vec, scale_columns};
+pub use crate::matvec::{add_tr_mul_vec, all_finite, max_abs_columns, mul_vec, scale_columns};
 use crate::simd::{LANES, Scratch, dispatch, join_lanes, load, prefetch, store, store_lanes};
 
 /// `out[i] = ‖aᵢ F‖²` for every row `aᵢ` of `rows`.

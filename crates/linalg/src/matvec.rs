@@ -80,6 +80,38 @@ pub fn scale_columns(rows: &[f64], scales: &[f64], out: &mut [f64]) {
     }
 }
 
+/// Whether no value is NaN or infinite. Memory-bound.
+///
+/// ```
+/// assert!(subspan_linalg::apply::all_finite(&[1.0, -2e300]));
+/// assert!(!subspan_linalg::apply::all_finite(&[1.0, f64::NAN]) && !subspan_linalg::apply::all_finite(&[f64::INFINITY]));
+/// ```
+pub fn all_finite(values: &[f64]) -> bool {
+    dispatch(AllFinite { values })
+}
+
+struct AllFinite<'a> {
+    values: &'a [f64],
+}
+
+impl WithSimd for AllFinite<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> bool {
+        // x · 0 is 0 for every finite x and NaN otherwise; lanes of a fixed array become vectors.
+        let mut lanes = [0.0; 32];
+        let mut chunks = self.values.chunks_exact(32);
+        for chunk in chunks.by_ref() {
+            for (lane, v) in lanes.iter_mut().zip(chunk) {
+                *lane += v * 0.0;
+            }
+        }
+        let rest: f64 = chunks.remainder().iter().map(|v| v * 0.0).sum();
+        lanes.iter().sum::<f64>() + rest == 0.0
+    }
+}
+
 struct MaxAbsColumns<'a> {
     rows: &'a [f64],
     max_abs: &'a mut [f64],

@@ -55,18 +55,28 @@ impl<'a> Draws<'a> {
             floor: if self.config.loss_floor { n.recip() } else { 0.0 },
             leverage: table.whitened.whitener.clone(),
         };
+        // Rank guard: at least 4 ln(2d) times the leverage keeps every direction of the table in a small sample.
+        let guard = if p < 2.0 && stage.rule != Rule::Uniform { 4.0 * (2.0 * rank).ln() } else { 0.0 };
+        let floor = if stage.rule == Rule::Paper { n.recip() } else { 0.0 };
+        let score_bound = match stage.rule {
+            Rule::Uniform => n,
+            Rule::RootLeverage => n.powf(1.0 - 0.5 * p) * rank.powf(0.5 * p),
+            _ => rank.max(rank.powf(0.5 * p)),
+        };
+        // Guard and floor take at most `guard · rank + floor · n` rows of the target; the scores share the rest. The bound on
+        // their sum is a theorem for these two rules only.
+        let proved =
+            matches!(stage.rule, Rule::RootLeverage | Rule::Leverage) && !scorer.augment && scorer.floor == 0.0;
+        let least_scale =
+            if proved { ((stage.target - guard * rank - floor * n) / (1.001 * score_bound)).max(0.0) } else { 0.0 };
         let plan = DrawPlan {
             // Only the last stage is what the user sees; Poisson is the draw that stages compose with.
             draw: if stage.last { self.config.draw } else { Draw::Poisson },
             target: stage.target,
-            floor: if stage.rule == Rule::Paper { n.recip() } else { 0.0 },
-            // Rank guard: at least 4 ln(2d) times the leverage keeps every direction of the table in a small sample.
-            guard: if p < 2.0 && stage.rule != Rule::Uniform { 4.0 * (2.0 * rank).ln() } else { 0.0 },
-            score_bound: match stage.rule {
-                Rule::Uniform => n,
-                Rule::RootLeverage => n.powf(1.0 - 0.5 * p) * rank.powf(0.5 * p),
-                _ => rank.max(rank.powf(0.5 * p)),
-            },
+            floor,
+            guard,
+            score_bound,
+            least_scale,
             stream: Stream::new(self.seed, name),
         };
         let drawn = draw_rows(table.source, &scorer, &plan, self.observer)?;

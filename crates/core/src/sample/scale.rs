@@ -68,6 +68,8 @@ fn search(target: f64, expected: impl Fn(f64) -> f64) -> f64 {
 pub(crate) struct ScoreHistogram {
     floor: f64,
     guard: f64,
+    /// No scale below this is asked for.
+    least: f64,
     /// Rows that guard and floor alone make certain.
     certain: u64,
     /// All other rows with a positive score or leverage.
@@ -85,7 +87,14 @@ impl ScoreHistogram {
         Self { floor, guard, ..Self::default() }
     }
 
+    /// Promises that the scale will not be below `least`: rows whose guard cannot matter then cost less to add.
+    pub(crate) fn skipping_below(mut self, least: f64) -> Self {
+        self.least = least;
+        self
+    }
+
     /// Adds one row.
+    #[inline]
     pub(crate) fn add(&mut self, score: f64, leverage: f64) {
         if !(score > 0.0 || leverage > 0.0) {
             return;
@@ -97,7 +106,9 @@ impl ScoreHistogram {
             return;
         }
         self.drawable += 1;
-        self.by_guard.add(guard / score.max(f64::MIN_POSITIVE), [guard, score]);
+        if guard > self.least * score {
+            self.by_guard.add(guard / score.max(f64::MIN_POSITIVE), [guard, score]);
+        }
         self.by_score.add(score, [1.0, score]);
     }
 
@@ -149,8 +160,17 @@ impl Bins {
         (key.to_bits() >> 46) as u32
     }
 
+    #[inline]
     fn add(&mut self, key: f64, values: [f64; 2]) {
-        self.add_to(Self::bin(key), values);
+        let bin = Self::bin(key);
+        // Wraps around to a large number for a bin below the first.
+        match self.sums.get_mut(bin.wrapping_sub(self.first) as usize) {
+            Some(sums) => {
+                sums[0] += values[0];
+                sums[1] += values[1];
+            }
+            None => self.add_to(bin, values),
+        }
     }
 
     fn add_to(&mut self, bin: u32, values: [f64; 2]) {

@@ -130,6 +130,8 @@ pub(crate) struct DrawPlan {
     pub(crate) guard: f64,
     /// At least the sum of all scores, where known beforehand; places the guard of a priority draw.
     pub(crate) score_bound: f64,
+    /// No larger than the scale that the draw will end with; zero where nothing is known.
+    pub(crate) least_scale: f64,
     /// Keyed by row id.
     pub(crate) stream: Stream,
 }
@@ -147,6 +149,20 @@ pub(crate) fn draw_rows(
         Draw::Systematic => systematic(source, scorer, plan, observer),
         Draw::Priority => priority(source, scorer, plan, observer),
     }
+}
+
+/// Scores and leverages of all rows of a block.
+fn score_block(block: &RowBlock<'_>, scorer: &Scorer) -> Result<(Vec<f64>, Vec<f64>)> {
+    let (mut scores, mut leverages) = (vec![0.0; block.n_rows()], vec![0.0; block.n_rows()]);
+    for ((tile, scores), leverages) in block
+        .values
+        .chunks(TILE_ROWS * block.n_cols)
+        .zip(scores.chunks_mut(TILE_ROWS))
+        .zip(leverages.chunks_mut(TILE_ROWS))
+    {
+        scorer.score(tile, scores, leverages)?;
+    }
+    Ok((scores, leverages))
 }
 
 /// Visits a block in tiles: `visit(first row of the tile, scores, leverages)`.
@@ -225,21 +241,24 @@ fn poisson(source: &dyn RowSource, scorer: &Scorer, plan: &DrawPlan, observer: &
         || Tally::new(plan, source.n_cols()),
         |tally, block| {
             tally.rows_in += block.n_rows() as u64;
+            let (scores, leverages) = score_block(block, scorer)?;
+            let mut histogram = ScoreHistogram::new(floor, guard).skipping_below(plan.least_scale);
+            scores.iter().zip(&leverages).for_each(|(s, t)| histogram.add(*s, *t));
+            tally.histogram.merge(&histogram);
+            let inclusion = Inclusion { scale: too_large.lower(&histogram), floor, guard };
             let mut uniforms = [0.0; TILE_ROWS];
-            for_each_tile(block, scorer, |first, scores, leverages| {
-                let mut tile = ScoreHistogram::new(floor, guard);
-                scores.iter().zip(leverages).for_each(|(s, t)| tile.add(*s, *t));
-                tally.histogram.merge(&tile);
-                let inclusion = Inclusion { scale: too_large.lower(&tile), floor, guard };
-                fill_uniforms(&stream, block, first, &mut uniforms[..scores.len()]);
+            for (k, (scores, leverages)) in scores.chunks(TILE_ROWS).zip(leverages.chunks(TILE_ROWS)).enumerate() {
+                let first = k * TILE_ROWS;
+                let uniforms = &mut uniforms[..scores.len()];
+                fill_uniforms(&stream, block, first, uniforms);
                 let chosen: Vec<Choice> = (0..scores.len())
                     .filter(|i| uniforms[*i] < inclusion.probability(scores[*i], leverages[*i]))
                     .map(|i| Choice { row: first + i, score: scores[i], leverage: leverages[i], uniform: uniforms[i] })
                     .collect();
                 tally.kept.extend(block, &chosen)?;
-                tally.thin_sometimes(&inclusion);
-                Ok(())
-            })
+            }
+            tally.thin_sometimes(&inclusion);
+            Ok(())
         },
         |total, part| {
             total.rows_in += part.rows_in;
