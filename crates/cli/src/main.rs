@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use args::{Cli, Verb};
 use failure::Failure;
 use session::Session;
-use verbs::{demo, regress, sample};
+use verbs::{classify, demo, predict, regress, sample};
 
 fn main() -> ExitCode {
     failure::silence_panics();
@@ -42,6 +42,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Demo(args) => demo::run(&demo::Job::resolve(args), &session)?,
         Verb::Sample(args) => sample::run(&sample::Job::resolve(args)?, &session)?,
         Verb::Regress(args) => regress::run(&regress::Job::resolve(args)?, &session)?,
+        Verb::Classify(args) => classify::run(&classify::Job::resolve(args)?, &session)?,
+        Verb::Predict(args) => predict::run(&predict::Job::resolve(args)?, &session)?,
     };
     session.tell(done)
 }

@@ -60,9 +60,15 @@ impl Session {
 
     /// Opens an output before the long work. It must be neither the input nor the report.
     pub(crate) fn create(&self, output: &Path, input: &str) -> Result<AtomicFile, Failure> {
-        let report = self.report.as_ref().map(AtomicFile::target);
-        for (other, what) in [(Some(Path::new(input)), "input"), (report, "report")] {
-            if other.is_some_and(|other| same_place(output, other)) {
+        self.create_apart(output, &[input])
+    }
+
+    /// [`Session::create`] with several inputs.
+    pub(crate) fn create_apart(&self, output: &Path, inputs: &[&str]) -> Result<AtomicFile, Failure> {
+        let inputs = inputs.iter().map(|input| (Path::new(*input), "input"));
+        let report = self.report.as_ref().map(|report| (report.target(), "report"));
+        for (other, what) in inputs.chain(report) {
+            if same_place(output, other) {
                 let message = format!("{} is the {what}, it cannot be the output too", output.display());
                 return Err(Failure::usage(message, Some("give the output another name")));
             }

@@ -1,5 +1,7 @@
 //! One module per verb.
 
+pub(crate) mod classify;
 pub(crate) mod demo;
+pub(crate) mod predict;
 pub(crate) mod regress;
 pub(crate) mod sample;

@@ -1,0 +1,262 @@
+//! `subspan classify`: a subspace per class, with probabilities, beside the classifiers one would otherwise use.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+use subspan::RunRecord;
+use subspan::classify::{self, Config, DenseSamples, Dim, Labelled, Method, Outcome, Scores};
+use subspan_io::{Labels, Matrix, write_model};
+use subspan_report::{count, significant};
+
+use crate::failure::Failure;
+use crate::session::{Done, Session};
+use crate::summary::Summary;
+
+/// As typed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Features or images, one sample per row: .npy, .npz:KEY, .safetensors:TENSOR, idx, idx.gz or .parquet
+    #[arg(value_name = "MATRIX")]
+    matrix: String,
+    /// One class per sample, integers or text: .npy, .npz:KEY, idx, idx.gz, .csv:COLUMN or .parquet:COLUMN
+    #[arg(long, value_name = "LABELS")]
+    labels: String,
+    /// Dimension of each class's subspace, or auto: chosen on held-out samples
+    #[arg(short, value_name = "DIM", default_value = "8", allow_negative_numbers = true)]
+    k: String,
+    /// gcr: trained subspaces; clafic: closed-form subspaces; linear: softmax regression, the baseline
+    #[arg(long, default_value = "gcr", value_parser = clap::builder::PossibleValuesParser::new(Method::names()))]
+    method: String,
+    /// Samples to test on
+    #[arg(long, value_name = "MATRIX", requires = "test_labels")]
+    test: Option<String>,
+    /// Their classes
+    #[arg(long, value_name = "LABELS", requires = "test")]
+    test_labels: Option<String>,
+    /// Weigh classes equally, however many samples each has
+    #[arg(long)]
+    balanced: bool,
+    /// Subtract the mean of the samples first
+    #[arg(long)]
+    center: bool,
+    /// Do not fit the classifiers to compare with
+    #[arg(long)]
+    no_rivals: bool,
+    /// Where the model goes
+    #[arg(short, long, value_name = "MODEL.safetensors")]
+    output: PathBuf,
+}
+
+/// Resolved and checked.
+pub(crate) struct Job {
+    matrix: String,
+    labels: String,
+    test: Option<(String, String)>,
+    config: Config,
+    output: PathBuf,
+}
+
+impl Job {
+    pub(crate) fn resolve(args: Args) -> Result<Self, Failure> {
+        let dim = match args.k.as_str() {
+            "auto" => Dim::Auto,
+            text => Dim::Fixed(text.parse().map_err(|_| {
+                Failure::usage(format!("-k must be a whole number of at least 1 or auto, not {text}"), None::<String>)
+            })?),
+        };
+        let config = Config {
+            dim,
+            method: args.method.parse()?,
+            balanced: args.balanced,
+            center: args.center,
+            rivals: !args.no_rivals,
+            ..Config::default()
+        };
+        config.check()?;
+        Ok(Self {
+            matrix: args.matrix,
+            labels: args.labels,
+            test: args.test.zip(args.test_labels),
+            config,
+            output: args.output,
+        })
+    }
+}
+
+/// Samples and their classes, as read.
+struct Part {
+    values: Vec<f32>,
+    matrix: Matrix,
+    labels: Labels,
+}
+
+impl Part {
+    fn read(matrix: &str, labels: &str) -> Result<Self, Failure> {
+        let (matrix_path, labels_path) = (matrix, labels);
+        let (matrix, labels) = (Matrix::open(matrix)?, Labels::open(labels)?);
+        if labels.codes.len() != matrix.n_rows() {
+            let (n, m) = (count(labels.codes.len() as u64), count(matrix.n_rows() as u64));
+            return Err(Failure::Work {
+                message: format!("{labels_path} has {n} labels for the {m} samples of {matrix_path}"),
+                hint: None,
+            });
+        }
+        Ok(Self { values: matrix.to_f32()?, matrix, labels })
+    }
+
+    fn samples(&self) -> Result<DenseSamples<'_>, Failure> {
+        Ok(DenseSamples::new(&self.values, self.matrix.n_cols())?)
+    }
+
+    fn record(&self, record: &mut RunRecord) -> Result<(), Failure> {
+        record.inputs.push(self.matrix.input_record()?);
+        record.inputs.push(self.labels.input.clone());
+        Ok(())
+    }
+}
+
+/// The test samples with codes of the training classes.
+struct Test {
+    part: Part,
+    codes: Vec<u32>,
+}
+
+impl Test {
+    fn read((matrix, labels): &(String, String), train: &Part, train_matrix: &str) -> Result<Self, Failure> {
+        let part = Part::read(matrix, labels)?;
+        let (found, expected) = (part.matrix.n_cols(), train.matrix.n_cols());
+        if found != expected {
+            return Err(Failure::Work {
+                message: format!("{matrix} has {found} columns, {train_matrix} has {expected}"),
+                hint: None,
+            });
+        }
+        let known: HashMap<&str, u32> = train.labels.classes.iter().map(String::as_str).zip(0..).collect();
+        let code = |class: &String| {
+            known.get(class.as_str()).copied().ok_or_else(|| Failure::Work {
+                message: format!("{labels} has class {class}, which no training sample has"),
+                hint: Some("test on samples of the training classes; predict --ood tells strangers".into()),
+            })
+        };
+        let codes: Vec<u32> = part.labels.classes.iter().map(code).collect::<Result<_, _>>()?;
+        let codes = part.labels.codes.iter().map(|c| codes[*c as usize]).collect();
+        Ok(Self { part, codes })
+    }
+}
+
+/// Trains, tests and writes the model.
+pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
+    let mut inputs = vec![job.matrix.as_str(), job.labels.as_str()];
+    inputs.extend(job.test.iter().flat_map(|(m, l)| [m.as_str(), l.as_str()]));
+    let output = session.create_apart(&job.output, &inputs)?;
+    let watch = session.watch();
+    watch.phase("read");
+    let train = Part::read(&job.matrix, &job.labels)?;
+    job.config.check_columns(train.matrix.n_cols())?;
+    let test = job.test.as_ref().map(|test| Test::read(test, &train, &job.matrix)).transpose()?;
+    let samples = train.samples()?;
+    let data = Labelled::new(&samples, &train.labels.codes, &train.labels.classes)?;
+    let outcome = classify::run(&data, &job.config, session.seed, &watch)?;
+
+    watch.phase("test");
+    let train_scores = outcome.model.evaluate(&samples, &train.labels.codes)?;
+    let tested = test.as_ref().map(|test| Tested::of(&outcome, test)).transpose()?;
+    watch.phase("write");
+    write_model(&outcome.model, output)?;
+
+    let mut record = session.record("classify");
+    train.record(&mut record)?;
+    if let Some(test) = &test {
+        test.part.record(&mut record)?;
+    }
+    configure(&mut record, job);
+    results(&mut record, &outcome, train_scores, tested.as_ref(), &train.labels.classes);
+    session.close(&mut record, &watch);
+    let summary = summary(job, &train, &outcome, tested.as_ref(), &record);
+    Ok(Done { title: format!("Classes of {}", job.matrix), records: vec![record], summary })
+}
+
+/// Scores on the test samples.
+struct Tested {
+    own: Scores,
+    rivals: Vec<(&'static str, Scores)>,
+}
+
+impl Tested {
+    fn of(outcome: &Outcome, test: &Test) -> Result<Self, Failure> {
+        let samples = test.part.samples()?;
+        let own = outcome.model.evaluate(&samples, &test.codes)?;
+        let rival = |r: &classify::Rival| Ok((r.name, r.model.evaluate(&samples, &test.codes)?));
+        Ok(Self { own, rivals: outcome.rivals.iter().map(rival).collect::<Result<_, Failure>>()? })
+    }
+}
+
+fn configure(record: &mut RunRecord, job: &Job) {
+    let config = &job.config;
+    record.configure("method", config.method.to_string());
+    match config.dim {
+        Dim::Fixed(k) => record.configure("k", k),
+        Dim::Auto => record.configure("k", "auto"),
+    }
+    record.configure("gamma", config.gamma);
+    record.configure("lr", config.lr);
+    record.configure("momentum", config.momentum);
+    record.configure("batch_size", config.batch_size);
+    record.configure("held_out", config.held_out);
+    record.configure("balanced", config.balanced);
+    record.configure("center", config.center);
+    record.configure("output", job.output.display().to_string());
+}
+
+fn results(record: &mut RunRecord, outcome: &Outcome, train: Scores, tested: Option<&Tested>, classes: &[String]) {
+    if let Ok(Value::Object(figures)) = serde_json::to_value(&outcome.summary) {
+        record.results.extend(figures);
+    }
+    record.result("classes", classes);
+    record.result("train_accuracy", train.accuracy);
+    record.result("test_accuracy", tested.map(|t| t.own.accuracy));
+    record.result("test_nll", tested.map(|t| t.own.nll));
+    record.result("test_ece", tested.map(|t| t.own.ece));
+    let each = |value: &dyn Fn(&Scores) -> Value| -> Map<String, Value> {
+        tested.iter().flat_map(|t| &t.rivals).map(|(name, s)| ((*name).to_string(), value(s))).collect()
+    };
+    record.result("rivals", each(&|s| json!(s.accuracy)));
+    record.result("rival_scores", each(&|s| json!(s)));
+    let held_out = outcome.rivals.iter().map(|r| (r.name.to_string(), json!(r.held_out)));
+    record.result("rivals_held_out", held_out.collect::<Map<_, _>>());
+}
+
+fn summary(job: &Job, train: &Part, outcome: &Outcome, tested: Option<&Tested>, record: &RunRecord) -> Summary {
+    let mut out = Summary::new(format!("classes of {}", job.matrix));
+    let (n, d) = (train.matrix.n_rows(), train.matrix.n_cols());
+    let classes = train.labels.classes.len();
+    out.line("samples", format!("{} of {} values, {classes} classes", count(n as u64), count(d as u64)));
+    let method = match outcome.summary.k {
+        Some(k) => format!("{}, one subspace of dimension {k} per class", job.config.method),
+        None => job.config.method.to_string(),
+    };
+    out.line("method", method);
+    let rows: Vec<(&str, Option<Scores>)> = match tested {
+        Some(t) => t.rivals.iter().map(|(name, s)| (*name, Some(*s))).collect(),
+        None => outcome.rivals.iter().map(|r| (r.name, r.held_out)).collect(),
+    };
+    let own = tested.map(|t| t.own).or(outcome.summary.held_out);
+    let what = if tested.is_some() { "test" } else { "held out" };
+    if let Some(s) = own {
+        out.line(what, scores(&s));
+    }
+    for (i, (name, s)) in rows.iter().enumerate() {
+        let rival = s.as_ref().map_or_else(|| "nothing was held out".to_string(), scores);
+        out.line(if i == 0 { "beside" } else { "" }, format!("{name:7} {rival}"));
+    }
+    out.line("output", job.output.display().to_string());
+    out.time(&record.seconds);
+    out.warnings.clone_from(&outcome.summary.warnings);
+    out
+}
+
+fn scores(s: &Scores) -> String {
+    let Scores { accuracy, nll, ece } = s;
+    format!("accuracy {:.2} %, nll {}, calibration error {:.3}", 100.0 * accuracy, significant(*nll, 3), ece)
+}
