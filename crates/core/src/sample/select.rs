@@ -165,21 +165,6 @@ fn score_block(block: &RowBlock<'_>, scorer: &Scorer) -> Result<(Vec<f64>, Vec<f
     Ok((scores, leverages))
 }
 
-/// Visits a block in tiles: `visit(first row of the tile, scores, leverages)`.
-fn for_each_tile(
-    block: &RowBlock<'_>,
-    scorer: &Scorer,
-    mut visit: impl FnMut(usize, &[f64], &[f64]) -> Result<()>,
-) -> Result<()> {
-    let (mut scores, mut leverages) = ([0.0; TILE_ROWS], [0.0; TILE_ROWS]);
-    for (k, tile) in block.values.chunks(TILE_ROWS * block.n_cols).enumerate() {
-        let n = tile.len() / block.n_cols;
-        scorer.score(tile, &mut scores[..n], &mut leverages[..n])?;
-        visit(k * TILE_ROWS, &scores[..n], &leverages[..n])?;
-    }
-    Ok(())
-}
-
 /// What every draw counts.
 struct Tally {
     histogram: ScoreHistogram,
@@ -333,10 +318,9 @@ fn systematic(source: &dyn RowSource, scorer: &Scorer, plan: &DrawPlan, observer
         || Tally::new(plan, source.n_cols()),
         |tally, block| {
             tally.rows_in += block.n_rows() as u64;
-            for_each_tile(block, scorer, |_, scores, leverages| {
-                scores.iter().zip(leverages).for_each(|(s, t)| tally.histogram.add(*s, *t));
-                Ok(())
-            })
+            let (scores, leverages) = score_block(block, scorer)?;
+            scores.iter().zip(&leverages).for_each(|(s, t)| tally.histogram.add(*s, *t));
+            Ok(())
         },
         |total, part| {
             total.rows_in += part.rows_in;
@@ -351,13 +335,17 @@ fn systematic(source: &dyn RowSource, scorer: &Scorer, plan: &DrawPlan, observer
         observer,
         Vec::new,
         |sums: &mut Vec<(u64, f64)>, block| {
-            if sums.is_empty() && block.n_rows() > 0 {
+            if block.n_rows() == 0 {
+                return Ok(());
+            }
+            if sums.is_empty() {
                 sums.push((block.id(0), 0.0));
             }
-            for_each_tile(block, scorer, |_, scores, leverages| {
-                sums[0].1 = scores.iter().zip(leverages).fold(sums[0].1, |q, (s, t)| q + inclusion.probability(*s, *t));
-                Ok(())
-            })
+            let (scores, leverages) = score_block(block, scorer)?;
+            for (s, t) in scores.iter().zip(&leverages) {
+                sums[0].1 += inclusion.probability(*s, *t);
+            }
+            Ok(())
         },
         |sums, mut more| sums.append(&mut more),
     )?;
@@ -378,22 +366,16 @@ fn systematic(source: &dyn RowSource, scorer: &Scorer, plan: &DrawPlan, observer
             }
             let known = offsets.partition_point(|(first, _)| *first <= block.id(0)).saturating_sub(1);
             let running = running.get_or_insert_with(|| offsets[known].1);
-            for_each_tile(block, scorer, |first, scores, leverages| {
-                let mut chosen = Vec::new();
-                for i in 0..scores.len() {
-                    let before = *running;
-                    *running += inclusion.probability(scores[i], leverages[i]);
-                    if (*running - start).floor() > (before - start).floor() {
-                        chosen.push(Choice {
-                            row: first + i,
-                            score: scores[i],
-                            leverage: leverages[i],
-                            uniform: start,
-                        });
-                    }
+            let (scores, leverages) = score_block(block, scorer)?;
+            let mut chosen = Vec::new();
+            for (row, (score, leverage)) in scores.into_iter().zip(leverages).enumerate() {
+                let before = *running;
+                *running += inclusion.probability(score, leverage);
+                if (*running - start).floor() > (before - start).floor() {
+                    chosen.push(Choice { row, score, leverage, uniform: start });
                 }
-                kept.extend(block, &chosen)
-            })
+            }
+            kept.extend(block, &chosen)
         },
         |(kept, _), (more, _)| kept.append(more),
     )?;
@@ -417,23 +399,22 @@ fn priority(source: &dyn RowSource, scorer: &Scorer, plan: &DrawPlan, observer: 
         || Tally::new(plan, source.n_cols()),
         |tally, block| {
             tally.rows_in += block.n_rows() as u64;
-            let mut uniforms = [0.0; TILE_ROWS];
-            for_each_tile(block, scorer, |first, scores, leverages| {
-                fill_uniforms(&stream, block, first, &mut uniforms[..scores.len()]);
-                let mut chosen = Vec::new();
-                for i in 0..scores.len() {
-                    let score = scores[i].max(guard * leverages[i]);
-                    tally.histogram.add(scores[i], leverages[i]);
-                    if score > 0.0 && uniforms[i] / score <= tally.bar {
-                        chosen.push(Choice { row: first + i, score, leverage: leverages[i], uniform: uniforms[i] });
-                    }
+            let (scores, leverages) = score_block(block, scorer)?;
+            let mut uniforms = vec![0.0; scores.len()];
+            fill_uniforms(&stream, block, 0, &mut uniforms);
+            let mut chosen = Vec::new();
+            for (row, uniform) in uniforms.into_iter().enumerate() {
+                tally.histogram.add(scores[row], leverages[row]);
+                let (score, leverage) = (scores[row].max(guard * leverages[row]), leverages[row]);
+                if score > 0.0 && uniform / score <= tally.bar {
+                    chosen.push(Choice { row, score, leverage, uniform });
                 }
-                tally.kept.extend(block, &chosen)?;
-                if tally.kept.len() > 2 * size + TILE_ROWS {
-                    tally.keep_smallest(size + 1);
-                }
-                Ok(())
-            })
+            }
+            tally.kept.extend(block, &chosen)?;
+            if tally.kept.len() > 2 * size + TILE_ROWS {
+                tally.keep_smallest(size + 1);
+            }
+            Ok(())
         },
         |total, part| {
             total.rows_in += part.rows_in;
