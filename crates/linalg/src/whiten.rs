@@ -182,23 +182,13 @@ impl Whitener {
         w.resolved = true;
         w
     }
-
-    /// The whitener of `A` from this one of `A diag(scales)`.
-    ///
-    /// # Panics
-    /// If there is not one scale per column.
-    pub fn for_unscaled(mut self, scales: &[f64]) -> Self {
-        self.factor = scaled_rows(&self.factor, scales);
-        self.scale.iter_mut().zip(scales).for_each(|(s, c)| *s *= c);
-        self
-    }
 }
 
 /// Powers of two that bring columns to the size of one, from the largest magnitude in each; `None` if no column needs it.
 ///
 /// Squares of values beyond `1e±154` leave the range of `f64`. A caller that meets a Gram matrix with a non-finite, zero or
-/// tiny diagonal finds the magnitudes ([`max_abs_columns`](crate::apply::max_abs_columns)), sums the Gram matrix of
-/// `A diag(scales)`, whitens that and calls [`Whitener::for_unscaled`].
+/// tiny diagonal finds the magnitudes ([`max_abs_columns`](crate::apply::max_abs_columns)), and works
+/// with the rows of `A diag(scales)`, whose scores are the same.
 ///
 /// ```
 /// use subspan_linalg::column_scales;

@@ -1,0 +1,107 @@
+//! Poisson draws: every row on its own.
+//!
+//! A row is a candidate while its uniform lies below its probability at a scale that is surely too large. Any part of the table
+//! gives such a scale (its probabilities alone must not exceed the target), and it falls as more rows are seen.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::{Choice, DrawPlan, Drawn, Inclusion, ScoreHistogram, Scorer, TILE_ROWS, Tally, fill_uniforms, score_block};
+use crate::error::Result;
+use crate::observe::Observer;
+use crate::rows::{self, RowSource};
+
+/// Candidates gathered between two looks at which of them still have a chance.
+const THIN_ROWS: usize = 10_000;
+/// A provisional scale is this much larger than its histogram says: more than the histogram's own error.
+const SLACK: f64 = 1.02;
+
+pub(super) fn draw(source: &dyn RowSource, scorer: &Scorer, plan: &DrawPlan, observer: &dyn Observer) -> Result<Drawn> {
+    let DrawPlan { floor, guard, target, stream, .. } = *plan;
+    let too_large = ScaleBound::new(plan);
+    let Candidates { mut tally, .. } = rows::fold(
+        source,
+        observer,
+        || Candidates { tally: Tally::new(plan, source.n_cols()), thin_at: THIN_ROWS },
+        |candidates, block| {
+            let tally = &mut candidates.tally;
+            tally.rows_in += block.n_rows() as u64;
+            let (scores, leverages) = score_block(block, scorer)?;
+            let mut histogram = ScoreHistogram::new(floor, guard).skipping_below(plan.least_scale);
+            scores.iter().zip(&leverages).for_each(|(s, t)| histogram.add(*s, *t));
+            tally.histogram.merge(&histogram);
+            let inclusion = Inclusion { scale: too_large.lower(&histogram), floor, guard };
+            let mut uniforms = [0.0; TILE_ROWS];
+            for (k, (scores, leverages)) in scores.chunks(TILE_ROWS).zip(leverages.chunks(TILE_ROWS)).enumerate() {
+                let first = k * TILE_ROWS;
+                let uniforms = &mut uniforms[..scores.len()];
+                fill_uniforms(&stream, block, first, uniforms);
+                let chosen: Vec<Choice> = (0..scores.len())
+                    .filter(|i| uniforms[*i] < inclusion.probability(scores[*i], leverages[*i]))
+                    .map(|i| Choice { row: first + i, score: scores[i], leverage: leverages[i], uniform: uniforms[i] })
+                    .collect();
+                tally.kept.extend(block, &chosen)?;
+            }
+            candidates.thin_sometimes(&inclusion);
+            Ok(())
+        },
+        |total, part| {
+            total.tally.rows_in += part.tally.rows_in;
+            total.tally.histogram.merge(&part.tally.histogram);
+            total.tally.kept.append(part.tally.kept);
+            total.thin_sometimes(&Inclusion { scale: too_large.get(), floor, guard });
+        },
+    )?;
+    let scale = tally.histogram.solve(target);
+    let inclusion = Inclusion { scale, floor, guard };
+    tally.kept.thin(&inclusion);
+    tally.kept.set_probabilities(&inclusion);
+    let expected = tally.histogram.expected(scale);
+    Ok(tally.finish(scale, expected, 1))
+}
+
+struct Candidates {
+    tally: Tally,
+    /// Candidates at which it is time to drop those that have no chance any more.
+    thin_at: usize,
+}
+
+impl Candidates {
+    /// Drops the candidates outside `inclusion`, once in a while.
+    fn thin_sometimes(&mut self, inclusion: &Inclusion) {
+        let kept = &mut self.tally.kept;
+        if kept.len() >= self.thin_at {
+            kept.thin(inclusion);
+            self.thin_at = kept.len() + kept.len() / 4 + THIN_ROWS;
+        }
+    }
+}
+
+/// A scale that is surely at least the final one, falling as rows are seen by any thread.
+struct ScaleBound {
+    target: f64,
+    state: Mutex<(ScoreHistogram, f64, u64)>,
+}
+
+impl ScaleBound {
+    fn new(plan: &DrawPlan) -> Self {
+        let histogram = ScoreHistogram::new(plan.floor, plan.guard);
+        Self { target: plan.target, state: Mutex::new((histogram, f64::INFINITY, 0)) }
+    }
+
+    /// Takes more rows into account and returns the bound.
+    fn lower(&self, more: &ScoreHistogram) -> f64 {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (histogram, bound, solved_at) = &mut *state;
+        histogram.merge(more);
+        // Solving costs as much as scoring a few hundred rows: only when a fifth more rows can have moved it.
+        if histogram.rows() as f64 > 1.2 * *solved_at as f64 {
+            *solved_at = histogram.rows();
+            *bound = bound.min(SLACK * histogram.solve(self.target));
+        }
+        *bound
+    }
+
+    fn get(&self) -> f64 {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+}
