@@ -69,6 +69,18 @@ impl Chart {
         }
     }
 
+    /// A dashed line between two points, behind what follows.
+    pub(crate) fn diagonal(&mut self, from: (f64, f64), to: (f64, f64)) {
+        let _ = write!(
+            self.marks,
+            r#"<line class="even" x1="{:.1}" y1="{:.1}" x2="{:.1}" y2="{:.1}"/>"#,
+            self.px(from.0),
+            self.py(from.1),
+            self.px(to.0),
+            self.py(to.1)
+        );
+    }
+
     /// Bars from the bottom: (left, right, height).
     pub(crate) fn bars(&mut self, series: &str, bars: &[(f64, f64, f64)]) {
         let base = HEIGHT - BOTTOM;

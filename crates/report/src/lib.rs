@@ -8,12 +8,15 @@ mod chart;
 mod details;
 mod dots;
 mod figures;
+mod heat;
 mod jobs;
 mod page;
 mod text;
+mod tiles;
 
 pub use figures::figures;
 pub use text::{count, duration, percent, significant};
+pub use tiles::{image_shape, images};
 
 use subspan::RunRecord;
 

@@ -15,6 +15,9 @@ pub(crate) const SVG_STYLE: &str = "
 .line{fill:none;stroke-width:2.2;stroke-linejoin:round}
 .band{stroke:none;opacity:.18}
 .bar{opacity:.55}
+.heat{fill:var(--s0)}
+.over{fill:var(--paper)!important}
+.even{stroke:var(--muted);stroke-width:1;stroke-dasharray:4 4}
 .dot{stroke:var(--paper);stroke-width:1.2}
 .s0{fill:var(--s0)}.s1{fill:var(--s1)}.s2{fill:var(--s2)}.s3{fill:var(--s3)}.s4{fill:var(--s4)}
 .line.s0{stroke:var(--s0)}.line.s1{stroke:var(--s1)}.line.s2{stroke:var(--s2)}.line.s3{stroke:var(--s3)}.line.s4{stroke:var(--s4)}
@@ -47,6 +50,9 @@ border:1px solid var(--rule);border-radius:8px;overflow:hidden;margin:1.1rem 0}
 .facts span{font-size:.82rem;color:var(--muted)}
 figure{margin:1.4rem 0;padding:1rem 1rem .8rem;background:var(--card);border:1px solid var(--rule);border-radius:8px}
 figure svg{display:block;width:100%;height:auto}
+.sheets{display:grid;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));gap:1.1rem;margin:.8rem 0}
+.sheets span{display:block;font-size:.84rem;color:var(--muted);margin-bottom:.25rem}
+img.tiles{display:block;max-width:100%;height:auto;image-rendering:pixelated}
 figcaption{margin-top:.6rem;font-size:.9rem;color:var(--muted)}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums;margin:.8rem 0}

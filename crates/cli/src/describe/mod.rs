@@ -1,8 +1,10 @@
-//! What reports draw of a sample and of a fit, beyond the figures that the methods hand back.
+//! What reports draw of a sample, of a fit and of a classifier, beyond the figures that the methods hand back.
 
+mod classes;
 mod fit;
 mod sample;
 
+pub(crate) use classes::{mistakes, subspaces};
 pub(crate) use fit::{by_name, fits, spread};
 pub(crate) use sample::{probabilities, weights};
 

@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 use subspan::RunRecord;
 use subspan::classify::{self, Config, DenseSamples, Dim, Labelled, Method, Outcome, Scores};
 use subspan_io::{Labels, Matrix, write_model};
-use subspan_report::{count, significant};
+use subspan_report::{count, image_shape, significant};
 
+use crate::describe;
 use crate::failure::Failure;
 use crate::session::{Done, Session};
 use crate::summary::Summary;
@@ -172,6 +173,25 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     }
     configure(&mut record, job);
     results(&mut record, &outcome, train_scores, tested.as_ref(), &train.labels.classes);
+    if session.wants_report() {
+        watch.phase("describe");
+        match &test {
+            Some(test) => {
+                describe::mistakes(
+                    &mut record,
+                    &outcome.model,
+                    &test.part.samples()?,
+                    &test.codes,
+                    "the test samples",
+                )?;
+            }
+            None => {
+                let codes = &train.labels.codes;
+                describe::mistakes(&mut record, &outcome.model, &samples, codes, "the training samples")?;
+            }
+        }
+        describe::subspaces(&mut record, &outcome.model, &data, &samples, image_shape(train.matrix.shape()))?;
+    }
     session.close(&mut record, &watch);
     let summary = summary(job, &train, &outcome, tested.as_ref(), &record);
     Ok(Done { title: format!("Classes of {}", job.matrix), records: vec![record], summary })

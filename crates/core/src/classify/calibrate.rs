@@ -24,6 +24,45 @@ pub struct Scores {
     pub ece: f64,
 }
 
+/// One bin of confidences.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Bin {
+    /// Samples whose top probability lies in it.
+    pub count: usize,
+    /// Their mean top probability.
+    pub confidence: f64,
+    /// The share of them whose class was predicted.
+    pub accuracy: f64,
+}
+
+/// The reliability diagram: 15 bins of equal width over the top probability, of `logits` divided by `temperature`.
+///
+/// # Panics
+/// If there is not one true class per row.
+pub fn reliability(logits: &[f64], classes: &[u32], n_classes: usize, temperature: f64) -> Vec<Bin> {
+    assert_eq!(logits.len(), classes.len() * n_classes, "one true class per row");
+    let mut bins = vec![Bin::default(); BINS];
+    let mut row = vec![0.0; n_classes];
+    for (logits, class) in logits.chunks_exact(n_classes).zip(classes) {
+        row.iter_mut().zip(logits).for_each(|(r, l)| *r = l / temperature);
+        softmax(&mut row);
+        let best = argmax(&row);
+        let bin = &mut bins[bin_of(row[best])];
+        bin.count += 1;
+        bin.confidence += row[best];
+        bin.accuracy += f64::from(u8::from(best == *class as usize));
+    }
+    for bin in bins.iter_mut().filter(|b| b.count > 0) {
+        bin.confidence /= bin.count as f64;
+        bin.accuracy /= bin.count as f64;
+    }
+    bins
+}
+
+fn bin_of(confidence: f64) -> usize {
+    ((confidence * BINS as f64) as usize).min(BINS - 1)
+}
+
 /// Scores `logits` (`n x n_classes`) divided by `temperature` against the true classes.
 ///
 /// # Panics
@@ -45,7 +84,7 @@ pub fn scores(logits: &[f64], classes: &[u32], n_classes: usize, temperature: f6
         let best = argmax(&row);
         let hit = f64::from(u8::from(best == *class as usize));
         hits += usize::from(best == *class as usize);
-        let bin = &mut bins[((row[best] * BINS as f64) as usize).min(BINS - 1)];
+        let bin = &mut bins[bin_of(row[best])];
         bin.0 += row[best];
         bin.1 += hit;
     }

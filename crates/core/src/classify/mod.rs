@@ -14,18 +14,21 @@ mod geometry;
 pub mod head;
 mod labelled;
 mod linear;
+mod logistic;
 mod model;
+mod portrait;
 mod samples;
 pub mod step;
 mod train;
 
 use serde::Serialize;
 
-pub use calibrate::{Scores, scores, temperature};
+pub use calibrate::{Bin, Scores, reliability, scores, temperature};
 pub use config::{Config, Dim, Init, Method, STEPS};
 pub use geometry::{orthonormality_defect, orthonormalize, span};
 pub use labelled::Labelled;
-pub use model::{Frames, Model, Predictions, Reconstruction, Scorer};
+pub use model::{Examination, Frames, Model, Predictions, Reconstruction, Scorer};
+pub use portrait::{Portrait, class_angles, portraits};
 pub use samples::{DenseSamples, Samples};
 pub use step::MomentumMode;
 pub use train::Epoch;
@@ -314,12 +317,12 @@ impl<'a> Job<'a> {
     }
 
     fn linear(&self) -> Result<Fitted> {
-        let fit = |rows: &[usize], penalty| {
-            linear::logistic(self.data, rows, &self.held_out, &self.class_weights, penalty, self.observer)
+        let fit = |rows: &[usize], refit| {
+            logistic::logistic(self.data, rows, &self.held_out, &self.class_weights, refit, self.observer)
         };
-        let (scorer, penalty) = fit(&self.train, None)?;
-        let refitted = if self.config.refit { Some(fit(&self.all, Some(penalty))?.0) } else { None };
-        self.calibrated(scorer, refitted)
+        let chosen = fit(&self.train, None)?;
+        let refitted = if self.config.refit { Some(fit(&self.all, Some(&chosen))?.0) } else { None };
+        self.calibrated(chosen.0, refitted)
     }
 
     fn lda(&self) -> Result<Fitted> {

@@ -2,7 +2,7 @@
 
 use subspan_linalg::gemm;
 
-use super::calibrate::{Scores, scores};
+use super::calibrate::{Bin, Scores, reliability, scores};
 use super::head::{Head, argmax, softmax};
 use super::labelled::Labelled;
 use super::samples::{Samples, for_blocks, normalize};
@@ -74,6 +74,17 @@ pub struct Predictions {
     pub strangeness: Option<Vec<f32>>,
 }
 
+/// Where a model errs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Examination {
+    /// Samples of class `a` that were taken for class `b`, at `a * n_classes + b`.
+    pub confusion: Vec<u64>,
+    /// Accuracy against confidence, with the model's temperature.
+    pub reliability: Vec<Bin>,
+    /// The same without it.
+    pub uncalibrated: Vec<Bin>,
+}
+
 impl Scorer {
     /// Logits (`n x n_classes`) of samples (`n x n_cols`), which are changed.
     pub(crate) fn logits(&self, values: &mut [f32], n_cols: usize) -> Vec<f64> {
@@ -134,6 +145,27 @@ impl Model {
     /// # Errors
     /// As [`Model::predict`]; [`Error::Shape`] if the codes do not fit the samples or the classes.
     pub fn evaluate(&self, samples: &dyn Samples, codes: &[u32]) -> Result<Scores> {
+        Ok(scores(&self.checked_logits(samples, codes)?, codes, self.classes.len(), self.temperature))
+    }
+
+    /// [`Model::evaluate`] in detail: which classes are taken for which, and whether probabilities mean what they say.
+    ///
+    /// # Errors
+    /// As [`Model::evaluate`].
+    pub fn examine(&self, samples: &dyn Samples, codes: &[u32]) -> Result<Examination> {
+        let (logits, n) = (self.checked_logits(samples, codes)?, self.classes.len());
+        let mut confusion = vec![0; n * n];
+        for (row, truth) in logits.chunks_exact(n).zip(codes) {
+            confusion[*truth as usize * n + argmax(row)] += 1;
+        }
+        Ok(Examination {
+            confusion,
+            reliability: reliability(&logits, codes, n, self.temperature),
+            uncalibrated: reliability(&logits, codes, n, 1.0),
+        })
+    }
+
+    fn checked_logits(&self, samples: &dyn Samples, codes: &[u32]) -> Result<Vec<f64>> {
         self.check_columns(samples)?;
         if codes.len() != samples.n_rows() {
             return Err(Error::Shape { what: "the list of labels", found: codes.len(), expected: samples.n_rows() });
@@ -142,8 +174,7 @@ impl Model {
             return Err(Error::Shape { what: "a class index", found: *code as usize, expected: self.classes.len() });
         }
         let rows: Vec<usize> = (0..codes.len()).collect();
-        let logits = self.scorer.logits_of(samples, &rows)?;
-        Ok(scores(&logits, codes, self.classes.len(), self.temperature))
+        self.scorer.logits_of(samples, &rows)
     }
 
     fn check_columns(&self, samples: &dyn Samples) -> Result<()> {

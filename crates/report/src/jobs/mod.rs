@@ -1,5 +1,6 @@
 //! One module per job: its record becomes sections and figures. A new job adds its module and a line in each match.
 
+mod classify;
 mod regress;
 mod sample;
 
@@ -10,6 +11,7 @@ use crate::Section;
 /// The sections of a record; none for a job that has only details.
 pub(crate) fn sections(record: &RunRecord) -> Vec<Section> {
     match record.command.as_str() {
+        "classify" => vec![classify::section(record)],
         "sample" => vec![sample::section(record)],
         "regress" => vec![regress::section(record)],
         _ => Vec::new(),
@@ -19,6 +21,7 @@ pub(crate) fn sections(record: &RunRecord) -> Vec<Section> {
 /// The figures of a record that are worth a file of their own: name and `<svg>`.
 pub(crate) fn figures(record: &RunRecord) -> Vec<(&'static str, String)> {
     match record.command.as_str() {
+        "classify" => classify::figures(record),
         "sample" => sample::figures(record),
         "regress" => regress::figures(record),
         _ => Vec::new(),
