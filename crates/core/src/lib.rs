@@ -4,9 +4,11 @@
 //! pool and has no global state. Randomness is a function of a seed ([`draw`]), a table is a stream of row blocks ([`rows`]),
 //! progress goes to an [`Observer`], and a result does not depend on the number of threads.
 
+pub mod assign;
 pub mod classify;
 pub mod draw;
 pub mod error;
+pub mod merge;
 pub mod observe;
 pub mod record;
 pub mod regress;

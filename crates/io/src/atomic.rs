@@ -19,9 +19,13 @@ fn partial() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 
 /// Removes every file that is still being written: for the handler of an interrupt, which must not wait for destructors.
 pub fn remove_partial_files() {
-    for path in std::mem::take(&mut *partial()) {
-        // Nothing more can be done for a file that will not go.
-        let _ = fs::remove_file(path);
+    let all = std::mem::take(&mut *partial());
+    // Files before the directories that hold them, inner directories before outer ones.
+    for path in all.iter().rev() {
+        // Nothing more can be done for a file that will not go; a directory that is not empty holds older files.
+        if fs::remove_file(path).is_err() {
+            let _ = fs::remove_dir(path);
+        }
     }
 }
 
@@ -127,6 +131,63 @@ impl Drop for AtomicFile {
             let hidden = file.path().to_path_buf();
             drop(file);
             partial().remove(&hidden);
+        }
+    }
+}
+
+/// A directory for several outputs. If it had to be made, it goes again unless it is kept.
+#[derive(Debug)]
+pub struct OutputDirectory {
+    path: PathBuf,
+    made: bool,
+}
+
+impl OutputDirectory {
+    /// Makes sure that `path` is a directory; its parent must exist.
+    ///
+    /// # Errors
+    /// [`IoError::Write`] if there is something else, or it cannot be made.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        let shown = path.display().to_string();
+        // The registry is held across creation, so that no interrupt falls between the two.
+        let mut registry = partial();
+        match fs::create_dir(&path) {
+            Ok(()) => {
+                registry.insert(path.clone());
+                Ok(Self { path, made: true })
+            }
+            Err(_) if path.is_dir() => Ok(Self { path, made: false }),
+            Err(e) => Err(IoError::write(&shown)(e)),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Prepares to write a file in it.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::create`].
+    pub fn file(&self, name: &str) -> Result<AtomicFile> {
+        AtomicFile::create(self.path.join(name))
+    }
+
+    /// Keeps the directory.
+    pub fn keep(mut self) {
+        partial().remove(&self.path);
+        self.made = false;
+    }
+}
+
+impl Drop for OutputDirectory {
+    fn drop(&mut self) {
+        if self.made {
+            // Not empty if files in it were completed: then it stays.
+            let _ = fs::remove_dir(&self.path);
+            partial().remove(&self.path);
         }
     }
 }

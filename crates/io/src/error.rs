@@ -3,6 +3,7 @@
 use std::io;
 
 use arrow::error::ArrowError;
+use subspan::merge::MergeError;
 
 /// The result of every fallible function of this crate.
 pub type Result<T, E = IoError> = std::result::Result<T, E>;
@@ -169,6 +170,13 @@ pub enum IoError {
         /// What the columnar library said.
         source: ArrowError,
     },
+    /// A permutation spec, or permutations, with something wrong in them.
+    Merge {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        source: Box<MergeError>,
+    },
     /// A file that changed between two passes.
     Changed {
         /// The file.
@@ -222,6 +230,7 @@ impl IoError {
             Self::UnknownFormat { supported, .. } => format!("supported: {supported}"),
             Self::NoHeader { .. } => "add a first line with the column names".into(),
             Self::Unsupported { hint, .. } => return hint.clone(),
+            Self::Merge { source, .. } => return source.hint(),
             Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 "free some space or write elsewhere".into()
             }
@@ -270,6 +279,7 @@ impl std::fmt::Display for IoError {
             }
             Self::NoHeader { path } => write!(f, "{path}: the first line holds numbers, not column names"),
             Self::NotUtf8 { path, place } => write!(f, "{path}: {place} is not UTF-8 text"),
+            Self::Merge { path, source } => write!(f, "{path}: {source}"),
             Self::Convert { source } => write!(f, "cannot convert columns: {}", one_line(&source.to_string())),
             Self::Changed { path } => write!(f, "{path}: the file changed while it was read"),
         }
@@ -295,6 +305,7 @@ impl std::error::Error for IoError {
         match self {
             Self::Open { source, .. } | Self::Read { source, .. } | Self::Write { source, .. } => Some(source),
             Self::Convert { source } => Some(source),
+            Self::Merge { source, .. } => Some(source.as_ref()),
             _ => None,
         }
     }

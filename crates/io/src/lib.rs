@@ -4,12 +4,15 @@
 //! - [`Matrix`]: features and images from NumPy, safetensors, idx and parquet files, in memory.
 //! - [`Labels`]: one class per sample.
 //! - [`read_model`], [`write_model`]: classifiers; [`write_npy_f32`], [`write_npy_labels`]: what they predict.
+//! - [`Checkpoint`], [`CheckpointWriter`]: models as safetensors files, whole or in shards, mapped and streamed;
+//!   [`read_spec`], [`spec_text`]: permutation specs; [`read_permutations`], [`write_permutations`].
 //! - [`AtomicFile`]: outputs that are there whole or not at all.
 //! - [`IoError`]: the catalogue of what can be wrong with a file, each with its place and a hint.
 
 mod array;
 mod atomic;
 mod bytes;
+mod checkpoint;
 mod error;
 mod guard;
 mod idx;
@@ -18,18 +21,23 @@ mod matrix;
 mod model;
 mod npy;
 mod npz;
+mod permutations;
 mod sample;
+mod spec;
 mod table;
 mod tensors;
 mod write_npy;
 
 pub use array::DType;
-pub use atomic::{AtomicFile, remove_partial_files, write_bytes_atomically, write_json};
+pub use atomic::{AtomicFile, OutputDirectory, remove_partial_files, write_bytes_atomically, write_json};
+pub use checkpoint::{Checkpoint, CheckpointPlan, CheckpointWriter, TensorInfo};
 pub use error::{IoError, Result};
 pub use labels::Labels;
 pub use matrix::Matrix;
 pub use model::{read_model, write_model};
+pub use permutations::{read_permutations, write_permutations};
 pub use sample::{write_sample, write_sample_to};
+pub use spec::{parse_spec, read_spec, spec_text};
 pub use table::{Missing, Table, TableOptions};
 pub use write_npy::{write_npy_f32, write_npy_labels};
 

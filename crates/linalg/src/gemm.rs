@@ -78,6 +78,58 @@ pub fn mul<T: Real>(h: &[T], m: usize, w: &[T], n_cols: usize, out: &mut [T]) {
     });
 }
 
+/// How the vectors of a panel lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vectors {
+    /// Each vector's entries are adjacent.
+    Rows,
+    /// Entry `l` of all vectors is adjacent.
+    Columns,
+}
+
+/// Fewest and most rows of the result per task of [`add_inner_products`]: the second operand is packed once per task, so tasks
+/// of large problems are large; at most [`MOST_TASKS`] of them.
+const TASK_ROWS: std::ops::RangeInclusive<usize> = 64..=512;
+/// Enough to feed the cores of one machine.
+const MOST_TASKS: usize = 16;
+
+/// `out[i, j] += ⟨xᵢ, wⱼ⟩` for two sets of `n_entries`-vectors. Products are single precision, sums over calls double: with at
+/// most a few hundred entries a call, long inner products keep nearly single-precision's relative accuracy whatever their length.
+/// In parallel over fixed blocks of the result's rows, so the bits do not depend on the number of threads. Floor: `2 m n k` flop.
+///
+/// # Panics
+/// If the slices do not hold whole vectors, or `out` has the wrong size.
+pub fn add_inner_products(x: &[f32], w: &[f32], n_entries: usize, vectors: Vectors, out: &mut [f64]) {
+    assert!(n_entries > 0 && x.len().is_multiple_of(n_entries) && w.len().is_multiple_of(n_entries), "whole vectors");
+    let (n, m) = (x.len() / n_entries, w.len() / n_entries);
+    assert_eq!(out.len(), n * m, "one value per pair of vectors");
+    if out.is_empty() {
+        return;
+    }
+    let rows = n.div_ceil(MOST_TASKS).clamp(*TASK_ROWS.start(), *TASK_ROWS.end());
+    let w = match vectors {
+        Vectors::Rows => Strided { values: w, n_rows: n_entries, n_cols: m, row_stride: 1, col_stride: n_entries },
+        Vectors::Columns => Strided { values: w, n_rows: n_entries, n_cols: m, row_stride: m, col_stride: 1 },
+    };
+    out.par_chunks_mut(rows * m).enumerate().for_each(|(block, out)| {
+        let (first, rows) = (block * rows, out.len() / m);
+        let x = match vectors {
+            Vectors::Rows => {
+                let values = &x[first * n_entries..(first + rows) * n_entries];
+                Strided { values, n_rows: rows, n_cols: n_entries, row_stride: n_entries, col_stride: 1 }
+            }
+            Vectors::Columns => {
+                Strided { values: &x[first..], n_rows: rows, n_cols: n_entries, row_stride: 1, col_stride: n }
+            }
+        };
+        let mut products = vec![0f32; out.len()];
+        f32::product(&mut products, x, w);
+        for (sum, p) in out.iter_mut().zip(products) {
+            *sum += f64::from(p);
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +159,21 @@ mod tests {
             let mut out = vec![0.0; n * d];
             mul(&h, m, &w, d, &mut out);
             assert_close(&out, &naive(n, d, m, |i, j, l| h[i * m + l] * w[l * d + j]));
+        }
+    }
+
+    #[test]
+    fn inner_products_add_up_in_both_layouts() {
+        for (n, m, k) in [(1, 1, 1), (3, 5, 7), (130, 70, 65)] {
+            let single = |v: Vec<f64>| -> Vec<f32> { v.into_iter().map(|v| (v * 8.0).round() as f32).collect() };
+            let (x, w) = (single(noise(n * k, 1)), single(noise(m * k, 2)));
+            let expected = naive(n, m, k, |i, j, l| 2.0 * f64::from(x[i * k + l]) * f64::from(w[j * k + l]));
+            let mut out = vec![0.0; n * m];
+            add_inner_products(&x, &w, k, Vectors::Rows, &mut out);
+            let transposed =
+                |v: &[f32], n: usize| -> Vec<f32> { (0..k).flat_map(|l| (0..n).map(move |i| v[i * k + l])).collect() };
+            add_inner_products(&transposed(&x, n), &transposed(&w, m), k, Vectors::Columns, &mut out);
+            assert_close(&out, &expected);
         }
     }
 

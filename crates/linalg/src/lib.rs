@@ -9,6 +9,7 @@
 //! | `‖aᵢF‖²` for every row | [`apply`] | `2 n d r`, half when `F` is triangular |
 //! | products of small matrices | [`Mat::mul`] | `2 m k n` |
 //! | products of tall matrices, `f32` or `f64` | [`gemm`] | `2 m n k` |
+//! | scans of reduced costs for assignment | [`scan`] | `n` per row |
 //! | inner products and combinations of few long rows | [`frames`] | `2 k² d`, `4 k² d` |
 //! | whitening factor of a Gram matrix | [`whiten`] | `≈ d³` |
 //! | Cholesky, eigen, SVD, QR | [`factor`] | `O(d³)` |
@@ -26,6 +27,7 @@ mod matvec;
 mod par;
 pub mod philox;
 mod real;
+pub mod scan;
 mod simd;
 mod whiten;
 

@@ -1,0 +1,3 @@
+//! Doubly stochastic matrices and their vertices, permutations.
+
+pub mod lap;

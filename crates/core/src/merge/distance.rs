@@ -1,0 +1,157 @@
+//! How far apart two models are, and what a permutation changes about it.
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::apply::Gathered;
+use super::error::{MergeError, Result};
+use super::layout::{BoundTensor, Layout};
+use super::model::Model;
+use super::permutations::Permutations;
+use super::tensor::widen_f64;
+
+/// Bytes of a block of rows: enough to amortize a task, small enough for the second-level cache.
+const BLOCK_BYTES: usize = 1 << 18;
+
+/// Sums over one tensor of two models.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Sums {
+    /// `⟨A, B⟩`.
+    pub product: f64,
+    /// `‖A‖²`.
+    pub left: f64,
+    /// `‖B‖²`.
+    pub right: f64,
+    /// `‖A − B‖²`, added up from differences, so that it is exactly 0 for equal tensors.
+    pub distance: f64,
+}
+
+impl Sums {
+    fn add(self, other: Self) -> Self {
+        Self {
+            product: self.product + other.product,
+            left: self.left + other.left,
+            right: self.right + other.right,
+            distance: self.distance + other.distance,
+        }
+    }
+}
+
+/// Sums over the tensors of the cost, in total and for each tensor.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Over all tensors of the cost.
+    pub total: Sums,
+    /// Name and sums of each.
+    pub tensors: Vec<(String, Sums)>,
+}
+
+impl Comparison {
+    /// `F = Σ ⟨A, π(B)⟩`, what weight matching maximises.
+    pub fn objective(&self) -> f64 {
+        self.total.product
+    }
+
+    /// `‖A − π(B)‖`.
+    pub fn distance(&self) -> f64 {
+        self.total.distance.sqrt()
+    }
+}
+
+/// Compares `a` with `b` moved by `permutations`, over the tensors of the cost, in double precision. The bits do not depend on
+/// the number of threads. Cost: one pass over both models.
+///
+/// # Errors
+/// A tensor that either lacks.
+///
+/// # Panics
+/// If shapes differ: see [`check_alike`](super::check_alike).
+pub fn compare(layout: &Layout, a: &dyn Model, b: &dyn Model, permutations: &Permutations) -> Result<Comparison> {
+    let mut out = Comparison::default();
+    for tensor in layout.tensors.iter().filter(|t| t.in_cost) {
+        let sums = compare_tensor(layout, a, b, tensor, permutations)?;
+        out.total = out.total.add(sums);
+        out.tensors.push((tensor.name.clone(), sums));
+    }
+    Ok(out)
+}
+
+/// [`compare`] for one tensor.
+pub(super) fn compare_tensor(
+    layout: &Layout,
+    a: &dyn Model,
+    b: &dyn Model,
+    tensor: &BoundTensor,
+    permutations: &Permutations,
+) -> Result<Sums> {
+    let (a, b) = (a.require(&tensor.name)?, b.require(&tensor.name)?);
+    assert_eq!(a.shape, b.shape, "models that are alike");
+    let (a, b) = (Gathered::new(a, &[]), layout.gathered(b, permutations));
+    let rows = (BLOCK_BYTES / b.row_bytes().max(1)).max(1);
+    let n_blocks = b.n_rows().div_ceil(rows);
+    let sums: Vec<Sums> = (0..n_blocks)
+        .into_par_iter()
+        .map(|block| {
+            let rows = block * rows..((block + 1) * rows).min(b.n_rows());
+            let (a, b) = (values(&a, rows.clone()), values(&b, rows));
+            sum(&a, &b)
+        })
+        .collect();
+    Ok(sums.into_iter().fold(Sums::default(), Sums::add))
+}
+
+/// Rows of a gathered tensor in double precision.
+fn values(gathered: &Gathered<'_>, rows: std::ops::Range<usize>) -> Vec<f64> {
+    let dtype = gathered.view().dtype;
+    let mut bytes = vec![0; rows.len() * gathered.row_bytes()];
+    gathered.read(rows, &mut bytes);
+    let mut out = vec![0.0; bytes.len() / dtype.size()];
+    widen_f64(dtype, &bytes, &mut out);
+    out
+}
+
+/// Partial sums side by side: their number is fixed, so the order of additions is too.
+const LANES: usize = 8;
+
+fn sum(a: &[f64], b: &[f64]) -> Sums {
+    let mut s = [[0.0; LANES]; 4];
+    let mut one = |lane: usize, x: f64, y: f64| {
+        s[0][lane] += x * y;
+        s[1][lane] += x * x;
+        s[2][lane] += y * y;
+        s[3][lane] += (x - y) * (x - y);
+    };
+    let (xs, x_rest) = a.as_chunks::<LANES>();
+    let (ys, y_rest) = b.as_chunks::<LANES>();
+    for (x, y) in xs.iter().zip(ys) {
+        for lane in 0..LANES {
+            one(lane, x[lane], y[lane]);
+        }
+    }
+    for (lane, (x, y)) in x_rest.iter().zip(y_rest).enumerate() {
+        one(lane, *x, *y);
+    }
+    let [product, left, right, distance] = s.map(|lanes| lanes.iter().sum());
+    Sums { product, left, right, distance }
+}
+
+/// The first element of a tensor of the cost that is no finite number.
+///
+/// # Errors
+/// [`MergeError::NonFinite`]; a tensor that the model lacks.
+pub fn check_finite(layout: &Layout, model: &dyn Model) -> Result<()> {
+    for tensor in layout.tensors.iter().filter(|t| t.in_cost) {
+        let view = model.require(&tensor.name)?;
+        let size = view.dtype.size();
+        let per_block = BLOCK_BYTES / size;
+        let bad = view.data.par_chunks(per_block * size).enumerate().find_map_first(|(block, bytes)| {
+            let mut wide = vec![0.0; bytes.len() / size];
+            widen_f64(view.dtype, bytes, &mut wide);
+            wide.iter().position(|v| !v.is_finite()).map(|at| block * per_block + at)
+        });
+        if let Some(index) = bad {
+            return Err(MergeError::NonFinite { tensor: tensor.name.clone(), model: model.label().into(), index });
+        }
+    }
+    Ok(())
+}

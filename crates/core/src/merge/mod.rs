@@ -1,0 +1,30 @@
+//! Two or more models into one: permutation specs, matching by weights, aligned and merged checkpoints.
+//!
+//! Hidden units of a network can change places without changing what it computes. A [`Spec`] says which axes of which tensors
+//! move together; a [`Layout`] is a spec bound to the shapes of a model; [`Permutations`] hold one permutation per perm;
+//! [`Layout::apply`] moves the units of a model; [`compare`] measures what that changes. A [`Model`] is anything with named
+//! tensors, for example a mapped file.
+//!
+//! S. K. Ainsworth, J. Hayase, S. Srinivasa, "Git Re-Basin: merging models modulo permutation symmetries" (2209.04836);
+//! A. Ito, M. Yamada, A. Kumagai, "Analysis of linear mode connectivity via permutation-based weight matching" (2402.04051).
+
+mod apply;
+mod distance;
+mod error;
+mod layout;
+mod model;
+mod permutations;
+mod spec;
+mod tensor;
+
+#[cfg(test)]
+mod tests;
+
+pub use apply::Gathered;
+pub use distance::{Comparison, Sums, check_finite, compare};
+pub use error::{MergeError, Result};
+pub use layout::{BoundTensor, Layout, Place};
+pub use model::{MemoryModel, Model, check_alike};
+pub use permutations::Permutations;
+pub use spec::{Axes, OUTER, PermInfo, Piece, Solve, Spec};
+pub use tensor::{DType, Tensor, TensorView, narrow_f32, narrow_f64, widen_f32, widen_f64};
