@@ -9,7 +9,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("core", &["subspan-linalg"]),
     ("io", &["subspan"]),
     ("report", &["subspan"]),
-    ("nets", &["subspan"]),
+    ("nets", &["subspan", "subspan-linalg"]),
     ("cli", &["subspan", "subspan-io", "subspan-report", "subspan-nets"]),
     ("python", &["subspan", "subspan-io", "subspan-report", "subspan-nets"]),
 ];
