@@ -14,6 +14,19 @@ fn names(list: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn a_large_row_group_is_read_in_pieces() {
+    use parquet::basic::Compression;
+    let dir = tempfile::tempdir().unwrap();
+    let batch = mixed_batch(300_001, 5);
+    let cut = open(&put(&dir, "cut.parquet", &parquet_bytes(&batch, 50_000, Compression::SNAPPY)));
+    for codec in [Compression::UNCOMPRESSED, Compression::SNAPPY] {
+        let whole = open(&put(&dir, "whole.parquet", &parquet_bytes(&batch, 300_001, codec)));
+        assert!(whole.n_chunks() > 1);
+        assert!(read_all(&whole).unwrap() == read_all(&cut).unwrap(), "{codec}");
+    }
+}
+
+#[test]
 fn parquet_columns_become_numbers_and_text_becomes_indicators() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.parquet");

@@ -1,4 +1,5 @@
-//! Parquet tables: a file, a directory of files or a pattern; a chunk is a row group, read in bounded batches.
+//! Parquet tables: a file, a directory of files or a pattern; a chunk is a row group or a
+//! piece of a large one, read in bounded batches.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -24,9 +25,26 @@ use crate::guard::decoding;
 pub(crate) struct ParquetStore {
     files: Vec<ParquetFile>,
     schema: SchemaRef,
-    /// File and row group of each chunk.
-    chunks: Vec<(usize, usize)>,
+    chunks: Vec<Chunk>,
     starts: Vec<u64>,
+}
+
+/// Row groups of more than one and a half times as many rows are read in pieces of about this many: writers that put a million
+/// rows into a group would leave all cores but one idle. Pages before a piece are skipped without being decompressed.
+const PIECE_ROWS: u64 = 1 << 17;
+
+/// Most pieces of a row group, whatever number of rows a damaged footer claims.
+const MAX_PIECES: u64 = 256;
+
+/// Rows of a row group.
+#[derive(Debug, Clone, Copy)]
+struct Chunk {
+    file: usize,
+    group: usize,
+    /// First row, counted in the group.
+    offset: u64,
+    /// Whether no rows of the group come after it.
+    last: bool,
 }
 
 #[derive(Debug)]
@@ -63,10 +81,15 @@ impl ParquetStore {
                         });
                     }
                 }
-                let rows = u64::try_from(group.num_rows()).ok().and_then(|rows| n_rows.checked_add(rows));
-                n_rows = rows.ok_or_else(|| IoError::corrupt(&file.path, "footer", "impossible number of rows"))?;
-                chunks.push((f, g));
-                starts.push(n_rows);
+                let impossible = || IoError::corrupt(&file.path, "footer", "impossible number of rows");
+                let rows = u64::try_from(group.num_rows()).map_err(|_| impossible())?;
+                let first = n_rows;
+                n_rows = n_rows.checked_add(rows).ok_or_else(impossible)?;
+                let pieces = rows.saturating_sub(PIECE_ROWS / 2).div_ceil(PIECE_ROWS).clamp(1, MAX_PIECES);
+                for piece in 0..pieces {
+                    chunks.push(Chunk { file: f, group: g, offset: rows / pieces * piece, last: piece + 1 == pieces });
+                    starts.push(if piece + 1 == pieces { n_rows } else { first + rows / pieces * (piece + 1) });
+                }
             }
         }
         Ok(Self { files, schema, chunks, starts })
@@ -138,25 +161,27 @@ impl Store for ParquetStore {
         request: &Request<'_>,
         visit: &mut dyn FnMut(&RecordBatch) -> subspan::Result<()>,
     ) -> subspan::Result<()> {
-        let (f, group) = self.chunks[chunk];
-        let ParquetFile { path, len, metadata, with_levels } = &self.files[f];
+        let Chunk { file, group, offset, last } = self.chunks[chunk];
+        let ParquetFile { path, len, metadata, with_levels } = &self.files[file];
         let (file, len_now) = open_file(path)?;
         if len_now != *len {
             return Err(IoError::Changed { path: path.clone() }.into());
         }
         let place = format!("row group {group}");
+        let mut missing = self.starts[chunk + 1] - self.starts[chunk];
         let metadata = if request.levels { with_levels } else { metadata };
         let mut reader = decoding(path, &place, || {
             let mask = ProjectionMask::roots(metadata.parquet_schema(), request.columns.iter().copied());
             let bytes = SharedFile { file: Arc::new(file), len: *len };
-            ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata.clone())
+            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata.clone())
                 .with_row_groups(vec![group])
                 .with_projection(mask)
-                .with_batch_size(request.batch_rows)
-                .build()
-                .map_err(|e| IoError::corrupt(path, &place, detail(e)))
+                .with_batch_size(request.batch_rows);
+            let reader = if offset == 0 { reader } else { reader.with_offset(offset as usize) };
+            // The last piece is read to the end of the group: its rows must be as many as the footer says.
+            let reader = if last { reader } else { reader.with_limit(missing as usize) };
+            reader.build().map_err(|e| IoError::corrupt(path, &place, detail(e)))
         })?;
-        let mut missing = self.starts[chunk + 1] - self.starts[chunk];
         while let Some(batch) =
             decoding(path, &place, || reader.next().transpose().map_err(|e| IoError::corrupt(path, &place, e)))?
         {
