@@ -77,7 +77,7 @@ pub(crate) fn heat(
                 0.04 + 0.96 * depth
             );
             if side >= LEAST_FOR_TEXT && !number.is_empty() {
-                let class = if depth > DARK { "tick over" } else { "tick" };
+                let class = if depth > DARK { "cell over" } else { "cell" };
                 let _ = write!(
                     out,
                     r#"<text class="{class}" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
@@ -108,7 +108,7 @@ mod tests {
         let labels: Vec<String> = ["a<b", "a name that is far too long for a row"].map(String::from).to_vec();
         let svg = heat("t", ["true", "taken for"], &labels, |i, j| (i != j).then(|| (0.9, "7".into())));
         assert_eq!(svg.matches("<rect").count(), 2);
-        assert!(svg.contains("a&lt;b") && svg.contains("a name that is …") && svg.contains("tick over"), "{svg}");
+        assert!(svg.contains("a&lt;b") && svg.contains("a name that is …") && svg.contains("cell over"), "{svg}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub(crate) const SVG_STYLE: &str = "
 .band{stroke:none;opacity:.18}
 .bar{opacity:.55}
 .heat{fill:var(--s0)}
+.cell{fill:var(--ink);font:12px var(--sans)}
 .over{fill:var(--paper)!important}
 .even{stroke:var(--muted);stroke-width:1;stroke-dasharray:4 4}
 .dot{stroke:var(--paper);stroke-width:1.2}

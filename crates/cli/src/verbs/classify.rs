@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 use subspan::RunRecord;
-use subspan::classify::{self, Config, DenseSamples, Dim, Labelled, Method, Outcome, Scores};
+use subspan::classify::{self, Config, DenseSamples, Dim, Labelled, Method, Outcome, Samples, Scores};
 use subspan_io::{Labels, Matrix, write_model};
 use subspan_report::{count, image_shape, significant};
 
@@ -162,7 +162,10 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
 
     watch.phase("test");
     let train_scores = outcome.model.evaluate(&samples, &train.labels.codes)?;
-    let tested = test.as_ref().map(|test| Tested::of(&outcome, test)).transpose()?;
+    let tested = match &test {
+        Some(test) => Some(Tested::of(&outcome, &test.part.samples()?, &test.codes)?),
+        None => None,
+    };
     watch.phase("write");
     write_model(&outcome.model, output)?;
 
@@ -171,7 +174,8 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     if let Some(test) = &test {
         test.part.record(&mut record)?;
     }
-    configure(&mut record, job);
+    configure(&mut record, &job.config);
+    record.configure("output", job.output.display().to_string());
     results(&mut record, &outcome, train_scores, tested.as_ref(), &train.labels.classes);
     if session.wants_report() {
         watch.phase("describe");
@@ -198,22 +202,20 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
 }
 
 /// Scores on the test samples.
-struct Tested {
-    own: Scores,
-    rivals: Vec<(&'static str, Scores)>,
+pub(crate) struct Tested {
+    pub(crate) own: Scores,
+    pub(crate) rivals: Vec<(&'static str, Scores)>,
 }
 
 impl Tested {
-    fn of(outcome: &Outcome, test: &Test) -> Result<Self, Failure> {
-        let samples = test.part.samples()?;
-        let own = outcome.model.evaluate(&samples, &test.codes)?;
-        let rival = |r: &classify::Rival| Ok((r.name, r.model.evaluate(&samples, &test.codes)?));
+    pub(crate) fn of(outcome: &Outcome, samples: &dyn Samples, codes: &[u32]) -> Result<Self, Failure> {
+        let own = outcome.model.evaluate(samples, codes)?;
+        let rival = |r: &classify::Rival| Ok((r.name, r.model.evaluate(samples, codes)?));
         Ok(Self { own, rivals: outcome.rivals.iter().map(rival).collect::<Result<_, Failure>>()? })
     }
 }
 
-fn configure(record: &mut RunRecord, job: &Job) {
-    let config = &job.config;
+pub(crate) fn configure(record: &mut RunRecord, config: &Config) {
     record.configure("method", config.method.to_string());
     match config.dim {
         Dim::Fixed(k) => record.configure("k", k),
@@ -226,10 +228,15 @@ fn configure(record: &mut RunRecord, job: &Job) {
     record.configure("held_out", config.held_out);
     record.configure("balanced", config.balanced);
     record.configure("center", config.center);
-    record.configure("output", job.output.display().to_string());
 }
 
-fn results(record: &mut RunRecord, outcome: &Outcome, train: Scores, tested: Option<&Tested>, classes: &[String]) {
+pub(crate) fn results(
+    record: &mut RunRecord,
+    outcome: &Outcome,
+    train: Scores,
+    tested: Option<&Tested>,
+    classes: &[String],
+) {
     if let Ok(Value::Object(figures)) = serde_json::to_value(&outcome.summary) {
         record.results.extend(figures);
     }

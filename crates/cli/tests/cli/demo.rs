@@ -8,7 +8,7 @@ fn the_demo_tells_a_story_and_writes_a_report_and_a_record_per_job() {
     place
         .run("demo -o out")
         .succeeds()
-        .saying(&["325,724", "robust fit", "sample", "out/report.html"])
+        .saying(&["325,724", "robust fit", "sample", "classify", "out/report.html"])
         .leaving(&["out"]);
     let html = String::from_utf8(place.read("out/report.html")).unwrap();
     assert!(html.matches("<svg").count() >= 4, "plots are in the page");
@@ -28,4 +28,8 @@ fn the_demo_tells_a_story_and_writes_a_report_and_a_record_per_job() {
     assert!(rule.iter().zip(&uniform).all(|(r, u)| r < u), "rare categories: {rule:?} {uniform:?}");
     let rare = sample["results"]["rare_levels"].as_array().unwrap();
     assert!(rare.iter().all(|level| level["rule"] == level["seeds"]), "no sample by importance misses a rare category");
+
+    let classify = place.json("out/classify/run.json");
+    assert!(classify["results"]["test_accuracy"].as_f64().unwrap() > 0.97, "digits are told apart");
+    assert!(html.matches("<img class=\"tiles\"").count() == 10, "every digit has its pictures");
 }

@@ -1,8 +1,10 @@
 //! `subspan demo`: the jobs on real data that comes with the program.
 //!
-//! Every job is a chapter: a function from the flights to a run record and a few sentences. A new job adds its chapter to
+//! Every job is a chapter: a function from the data to a run record and a few sentences. A new job adds its chapter to
 //! [`CHAPTERS`]; its section in the report comes from its record.
 
+mod classify;
+mod digits;
 mod flights;
 mod regress;
 mod sample;
@@ -18,6 +20,7 @@ use subspan_report::duration;
 use crate::failure::Failure;
 use crate::session::{Done, Session};
 use crate::summary::Summary;
+use digits::Digits;
 use flights::Flights;
 
 /// As typed.
@@ -45,24 +48,36 @@ struct Chapter {
     record: RunRecord,
 }
 
-type Tell = fn(&mut Flights, &Session) -> Result<Chapter, Failure>;
+/// What the chapters tell about, and what they find out for each other.
+struct Material {
+    flights: Flights,
+    digits: Digits,
+}
+
+type Tell = fn(&mut Material, &Session) -> Result<Chapter, Failure>;
 
 /// The chapters in order; each may use what the ones before found out.
-const CHAPTERS: &[Tell] = &[regress::chapter, sample::chapter];
+const CHAPTERS: &[Tell] = &[
+    |m, session| regress::chapter(&mut m.flights, session),
+    |m, session| sample::chapter(&mut m.flights, session),
+    |m, session| classify::chapter(&m.digits, session),
+];
 
-const TITLE: &str = "What 325,724 flights say about delays";
+const TITLE: &str = "325,724 flights and 1,797 digits";
 const LEAD: &str = "All flights that left New York City in 2013, with the weather at departure: how late do they arrive, and why? \
-                    A robust fit over all of them, proved to be the best, and how few well-chosen rows give the same answer.";
+                    A robust fit over all of them, proved to be the best, and how few well-chosen rows give the same answer. \
+                    Then hand-written digits: a subspace for each, and what they make of digits never seen.";
 
 /// Runs all chapters and writes the report.
 pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let started = std::time::Instant::now();
     let directory = Directory::create(&job.output)?;
-    let mut flights = Flights::unpack(&directory.path)?;
+    let mut material =
+        Material { flights: Flights::unpack(&directory.path)?, digits: Digits::unpack(&directory.path)? };
     let mut summary = Summary::new(TITLE);
     let mut records = Vec::new();
     for chapter in CHAPTERS {
-        let Chapter { title, record } = chapter(&mut flights, session)?;
+        let Chapter { title, record } = chapter(&mut material, session)?;
         let story = record.results.get("story").and_then(|s| s.as_array()).cloned().unwrap_or_default();
         for (i, sentence) in story.iter().filter_map(|s| s.as_str()).enumerate() {
             summary.line(if i == 0 { title } else { "" }, sentence);
@@ -75,7 +90,9 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     }
     let report = directory.path.join("report.html");
     write_bytes_atomically(&report, subspan_report::html(TITLE, LEAD, &records).as_bytes())?;
-    summary.line("data", directory.path.join(flights::FILE).display().to_string());
+    for (i, file) in [flights::FILE, digits::FILE].into_iter().enumerate() {
+        summary.line(if i == 0 { "data" } else { "" }, directory.path.join(file).display().to_string());
+    }
     summary.line("report", report.display().to_string());
     summary.line("time", duration(started.elapsed().as_secs_f64()));
     directory.keep();
