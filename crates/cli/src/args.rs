@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use subspan_io::{Missing, TableOptions};
 
 use crate::failure::Failure;
-use crate::verbs::{classify, demo, predict, regress, sample};
+use crate::verbs::{classify, cluster, demo, predict, regress, sample};
 
 /// Finds and samples linear structure: few weighted rows that stand for a table, and robust fits on them.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ pub(crate) enum Verb {
     Sample(sample::Args),
     /// Fit a linear model that outliers do not sway, on a sample, on all rows, or with proof
     Regress(regress::Args),
+    /// Find clusters without labels: how many, which rows, one subspace for each
+    Cluster(cluster::Args),
     /// Learn one subspace per class, with calibrated probabilities, beside other classifiers
     Classify(classify::Args),
     /// Classes, probabilities and strangeness of new samples

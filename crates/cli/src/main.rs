@@ -5,6 +5,7 @@
 
 mod args;
 mod describe;
+mod directory;
 mod failure;
 mod interrupt;
 mod memory;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 use args::{Cli, Verb};
 use failure::Failure;
 use session::Session;
-use verbs::{classify, demo, predict, regress, sample};
+use verbs::{classify, cluster, demo, predict, regress, sample};
 
 fn main() -> ExitCode {
     failure::silence_panics();
@@ -42,6 +43,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Demo(args) => demo::run(&demo::Job::resolve(args), &session)?,
         Verb::Sample(args) => sample::run(&sample::Job::resolve(args)?, &session)?,
         Verb::Regress(args) => regress::run(&regress::Job::resolve(args)?, &session)?,
+        Verb::Cluster(args) => cluster::run(&cluster::Job::resolve(args)?, &session)?,
         Verb::Classify(args) => classify::run(&classify::Job::resolve(args)?, &session)?,
         Verb::Predict(args) => predict::run(&predict::Job::resolve(args)?, &session)?,
     };

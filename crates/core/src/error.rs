@@ -43,6 +43,24 @@ pub enum Error {
     },
     /// Every row is zero: nothing can be measured.
     AllZero,
+    /// Every row is the same: there is nothing to tell apart.
+    Constant,
+    /// Rows that equal the mean, so that they have no direction.
+    ZeroRows {
+        /// How many.
+        count: usize,
+        /// Global indices of the first of them.
+        first: Vec<u64>,
+    },
+    /// Fewer rows than the work needs.
+    TooFewRows {
+        /// Rows there are.
+        found: usize,
+        /// Rows needed.
+        needed: usize,
+        /// The next step, where there is one.
+        hint: Option<&'static str>,
+    },
     /// An iteration stopped before reaching its tolerance.
     NotConverged {
         /// Which iteration.
@@ -88,6 +106,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NonFinite { .. } => Some("drop or fill the missing values first".into()),
+            Self::ZeroRows { .. } => Some("leave these rows out".into()),
+            Self::TooFewRows { hint, .. } => hint.map(Into::into),
             Self::Separable => Some("add --l2 PENALTY, or drop the column that separates the classes".into()),
             Self::Diverged { lr, .. } => Some(format!("lower the learning rate, say to {}", lr / 10.0)),
             Self::NotConverged { .. } => Some("check for columns that are nearly multiples of each other".into()),
@@ -106,6 +126,13 @@ impl std::fmt::Display for Error {
             Self::Shape { what, found, expected } => write!(f, "{what} has size {found}, expected {expected}"),
             Self::Empty { what } => write!(f, "the table has no {what}"),
             Self::AllZero => write!(f, "every value of the table is zero"),
+            Self::Constant => write!(f, "every row is the same"),
+            Self::ZeroRows { count, first } => {
+                let shown: Vec<String> = first.iter().map(u64::to_string).collect();
+                let more = if *count > first.len() { ", ..." } else { "" };
+                write!(f, "{count} rows equal the mean and have no direction: {}{more}", shown.join(", "))
+            }
+            Self::TooFewRows { found, needed, .. } => write!(f, "{found} rows, at least {needed} are needed"),
             Self::NotConverged { what, iterations, reached, tolerance } => write!(
                 f,
                 "{what} did not converge: {reached:.3e} after {iterations} iterations, {tolerance:.1e} needed"

@@ -6,6 +6,7 @@
 
 pub mod assign;
 pub mod classify;
+pub mod cluster;
 pub mod draw;
 pub mod error;
 pub mod merge;

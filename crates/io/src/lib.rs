@@ -3,7 +3,8 @@
 //! - [`Table`]: parquet, CSV, Arrow and NumPy files as a stream of numeric row blocks; [`write_sample`] writes rows of it back.
 //! - [`Matrix`]: features and images from NumPy, safetensors, idx and parquet files, in memory.
 //! - [`Labels`]: one class per sample.
-//! - [`read_model`], [`write_model`]: classifiers; [`write_npy_f32`], [`write_npy_labels`]: what they predict.
+//! - [`read_model`], [`write_model`]: classifiers; [`write_clustering`]: clusterings; [`read_any_model`]: either;
+//!   [`write_npy_f32`], [`write_npy_labels`]: what they predict.
 //! - [`Checkpoint`], [`CheckpointWriter`]: models as safetensors files, whole or in shards, mapped and streamed;
 //!   [`read_spec`], [`spec_text`]: permutation specs; [`read_permutations`], [`write_permutations`].
 //! - [`AtomicFile`]: outputs that are there whole or not at all.
@@ -13,11 +14,13 @@ mod array;
 mod atomic;
 mod bytes;
 mod checkpoint;
+mod clustering;
 mod error;
 mod guard;
 mod idx;
 mod labels;
 mod matrix;
+mod membership;
 mod model;
 mod npy;
 mod npz;
@@ -31,15 +34,17 @@ mod write_npy;
 pub use array::DType;
 pub use atomic::{AtomicFile, OutputDirectory, remove_partial_files, write_bytes_atomically, write_json};
 pub use checkpoint::{Checkpoint, CheckpointPlan, CheckpointWriter, TensorInfo};
+pub use clustering::{AnyModel, read_any_model, write_clustering, write_subspaces};
 pub use error::{IoError, Result};
 pub use labels::Labels;
 pub use matrix::Matrix;
+pub use membership::write_membership;
 pub use model::{read_model, write_model};
 pub use permutations::{read_permutations, write_permutations};
 pub use sample::{write_sample, write_sample_to};
 pub use spec::{parse_spec, read_spec, spec_text};
 pub use table::{Missing, Table, TableOptions};
-pub use write_npy::{write_npy_f32, write_npy_labels};
+pub use write_npy::{write_npy_f32, write_npy_i64, write_npy_labels};
 
 /// Splits `archive.npz:KEY` (and the like) into the file and the part after the colon; `containers` are endings such as
 /// `.npz:`. A name that exists as a whole is never split.

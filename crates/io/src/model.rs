@@ -41,7 +41,7 @@ struct Header {
 ///
 /// # Errors
 /// [`IoError::Write`].
-pub fn write_model(model: &Model, mut file: AtomicFile) -> Result<()> {
+pub fn write_model(model: &Model, file: AtomicFile) -> Result<()> {
     let path = file.target().display().to_string();
     let mut tensors = BTreeMap::new();
     let d = model.n_cols;
@@ -65,27 +65,44 @@ pub fn write_model(model: &Model, mut file: AtomicFile) -> Result<()> {
         Header { format: FORMAT.into(), version: env!("CARGO_PKG_VERSION").into(), classes: model.classes.clone() };
     let failed = |e: &dyn std::fmt::Display| IoError::write(&path)(std::io::Error::other(e.to_string()));
     let text = serde_json::to_string(&header).map_err(|e| failed(&e))?;
+    write_tensors(&tensors, Some(text), file)
+}
+
+/// Writes tensors and the header's text into `file`, which is then complete.
+pub(crate) fn write_tensors(
+    tensors: &BTreeMap<&'static str, Stored>,
+    text: Option<String>,
+    mut file: AtomicFile,
+) -> Result<()> {
+    let path = file.target().display().to_string();
+    let failed = |e: &dyn std::fmt::Display| IoError::write(&path)(std::io::Error::other(e.to_string()));
     let views: Vec<(&str, TensorView<'_>)> = tensors
         .iter()
         .map(|(name, (dtype, shape, bytes))| Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?)))
         .collect::<Result<_, safetensors::SafeTensorError>>()
         .map_err(|e| failed(&e))?;
-    let metadata = HashMap::from([(KEY.to_string(), text)]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| failed(&e))?;
+    let metadata = text.map(|text| HashMap::from([(KEY.to_string(), text)]));
+    let bytes = safetensors::serialize(views, metadata).map_err(|e| failed(&e))?;
     file.write_all(&bytes).map_err(IoError::write(&path))?;
     file.commit()
 }
 
-type Stored = (Dtype, Vec<usize>, Vec<u8>);
+/// Type, shape and little-endian bytes.
+pub(crate) type Stored = (Dtype, Vec<usize>, Vec<u8>);
 
-fn put_f32(tensors: &mut BTreeMap<&'static str, Stored>, name: &'static str, values: Option<&[f32]>, shape: &[usize]) {
+pub(crate) fn put_f32(
+    tensors: &mut BTreeMap<&'static str, Stored>,
+    name: &'static str,
+    values: Option<&[f32]>,
+    shape: &[usize],
+) {
     if let Some(values) = values {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         tensors.insert(name, (Dtype::F32, shape.to_vec(), bytes));
     }
 }
 
-fn put_f64(tensors: &mut BTreeMap<&'static str, Stored>, name: &'static str, value: f64) {
+pub(crate) fn put_f64(tensors: &mut BTreeMap<&'static str, Stored>, name: &'static str, value: f64) {
     tensors.insert(name, (Dtype::F64, vec![1], value.to_le_bytes().to_vec()));
 }
 
@@ -101,6 +118,14 @@ fn put_frames(tensors: &mut BTreeMap<&'static str, Stored>, names: [&'static str
 /// [`IoError`]: no such file; not a safetensors file, not a model of this program, or damaged; shapes that do not fit each
 /// other, frames that are not orthonormal, numbers that are not finite.
 pub fn read_model(path: &str) -> Result<Model> {
+    reading(path, |reader, header| {
+        let header: Header = serde_json::from_str(header).map_err(|e| IoError::corrupt(path, "metadata", e))?;
+        reader.model(header)
+    })
+}
+
+/// Opens a model file and hands its tensors and the text of its header to `read`.
+pub(crate) fn reading<T>(path: &str, read: impl FnOnce(&Reader<'_>, &str) -> Result<T>) -> Result<T> {
     use std::io::Read;
     let (mut file, _) = open_file(path)?;
     let mut bytes = Vec::new();
@@ -110,20 +135,24 @@ pub fn read_model(path: &str) -> Result<Model> {
         let text = metadata.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| IoError::Unsupported {
             path: path.into(),
             what: "a safetensors file, but not a model of this program".into(),
-            hint: Some("subspan classify writes models".into()),
+            hint: Some("subspan classify and subspan cluster write models".into()),
         })?;
-        let header: Header = serde_json::from_str(text).map_err(|e| IoError::corrupt(path, "metadata", e))?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|e| IoError::corrupt(path, "data", e))?;
-        Reader { path, tensors }.model(header)
+        read(&Reader { path, tensors }, text)
     })
 }
 
-struct Reader<'a> {
-    path: &'a str,
+/// The tensors of a model file, not trusted.
+pub(crate) struct Reader<'a> {
+    pub(crate) path: &'a str,
     tensors: SafeTensors<'a>,
 }
 
 impl Reader<'_> {
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.tensor(name).is_ok()
+    }
+
     fn model(&self, header: Header) -> Result<Model> {
         if header.format != FORMAT {
             return Err(IoError::unsupported(
@@ -209,7 +238,7 @@ impl Reader<'_> {
         })
     }
 
-    fn f32(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
+    pub(crate) fn f32(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>)> {
         let tensor = self.tensor(name)?;
         if tensor.dtype() != Dtype::F32 {
             return Err(self.corrupt(name, format!("type {:?} instead of F32", tensor.dtype())));
@@ -222,7 +251,7 @@ impl Reader<'_> {
         }
     }
 
-    fn shaped_f32(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>> {
+    pub(crate) fn shaped_f32(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>> {
         let (values, shape) = self.f32(name)?;
         if shape == expected {
             Ok(values)
@@ -231,17 +260,31 @@ impl Reader<'_> {
         }
     }
 
-    fn optional_f32(&self, name: &str, expected: &[usize]) -> Result<Option<Vec<f32>>> {
+    pub(crate) fn optional_f32(&self, name: &str, expected: &[usize]) -> Result<Option<Vec<f32>>> {
         self.tensors.tensor(name).is_ok().then(|| self.shaped_f32(name, expected)).transpose()
     }
 
-    fn offsets(&self, name: &str) -> Result<Vec<usize>> {
+    pub(crate) fn offsets(&self, name: &str) -> Result<Vec<usize>> {
         let tensor = self.tensor(name)?;
         if tensor.dtype() != Dtype::U32 || tensor.shape().len() != 1 {
             return Err(self.corrupt(name, format!("{:?} of shape {:?}", tensor.dtype(), tensor.shape())));
         }
         let number = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize;
         Ok(tensor.data().chunks_exact(size_of::<u32>()).map(number).collect())
+    }
+
+    /// Finite double-precision numbers, one dimension.
+    pub(crate) fn f64(&self, name: &str, len: usize) -> Result<Vec<f64>> {
+        let tensor = self.tensor(name)?;
+        if tensor.dtype() != Dtype::F64 || tensor.shape() != [len] {
+            let detail = format!("{:?} of shape {:?} instead of F64 of [{len}]", tensor.dtype(), tensor.shape());
+            return Err(self.corrupt(name, detail));
+        }
+        let values: Vec<f64> = tensor.data().as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
+        match values.iter().position(|v| !v.is_finite()) {
+            Some(at) => Err(self.corrupt(name, format!("value number {at} is {}", values[at]))),
+            None => Ok(values),
+        }
     }
 
     fn scale(&self, name: &str) -> Result<f64> {
@@ -255,7 +298,7 @@ impl Reader<'_> {
         }
     }
 
-    fn corrupt(&self, place: &str, detail: String) -> IoError {
+    pub(crate) fn corrupt(&self, place: &str, detail: String) -> IoError {
         IoError::corrupt(self.path, place, detail)
     }
 }

@@ -20,6 +20,14 @@ pub fn write_npy_f32(values: &[f32], shape: &[usize], file: AtomicFile) -> Resul
     write(file, "<f4", shape, values.iter().map(|v| v.to_le_bytes()))
 }
 
+/// Writes 64-bit integers, one per sample.
+///
+/// # Errors
+/// [`IoError::Write`].
+pub fn write_npy_i64(values: impl ExactSizeIterator<Item = i64>, file: AtomicFile) -> Result<()> {
+    write(file, "<i8", &[values.len()], values.map(i64::to_le_bytes))
+}
+
 /// Writes one class name per sample: as 64-bit integers if every name is one, else as text.
 ///
 /// # Errors
@@ -42,6 +50,20 @@ pub fn write_npy_labels(codes: &[u32], classes: &[String], file: AtomicFile) -> 
     write(file, &format!("<U{width}"), &[codes.len()], codes.iter().map(|c| &names[*c as usize]))
 }
 
+/// The bytes before the values.
+pub(crate) fn header(descr: &str, shape: &[usize]) -> Vec<u8> {
+    let dims: String = shape.iter().map(|d| format!("{d}, ")).collect();
+    let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({dims}), }}");
+    const PREFIX: usize = 10;
+    let padding = ALIGNMENT - (PREFIX + text.len() + 1) % ALIGNMENT;
+    text.extend(std::iter::repeat_n(' ', padding % ALIGNMENT));
+    text.push('\n');
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((text.len() as u16).to_le_bytes());
+    out.extend(text.as_bytes());
+    out
+}
+
 fn write(
     mut file: AtomicFile,
     descr: &str,
@@ -49,17 +71,9 @@ fn write(
     values: impl Iterator<Item = impl AsRef<[u8]>>,
 ) -> Result<()> {
     let path = file.target().display().to_string();
-    let dims: String = shape.iter().map(|d| format!("{d}, ")).collect();
-    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({dims}), }}");
-    const PREFIX: usize = 10;
-    let padding = ALIGNMENT - (PREFIX + header.len() + 1) % ALIGNMENT;
-    header.extend(std::iter::repeat_n(' ', padding % ALIGNMENT));
-    header.push('\n');
     let mut out = io::BufWriter::new(&mut file);
     let all = || -> io::Result<()> {
-        out.write_all(b"\x93NUMPY\x01\x00")?;
-        out.write_all(&(header.len() as u16).to_le_bytes())?;
-        out.write_all(header.as_bytes())?;
+        out.write_all(&header(descr, shape))?;
         for value in values {
             out.write_all(value.as_ref())?;
         }

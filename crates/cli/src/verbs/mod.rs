@@ -1,6 +1,7 @@
 //! One module per verb.
 
 pub(crate) mod classify;
+pub(crate) mod cluster;
 pub(crate) mod demo;
 pub(crate) mod predict;
 pub(crate) mod regress;

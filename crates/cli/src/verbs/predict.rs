@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use serde_json::{Map, json};
-use subspan::classify::DenseSamples;
-use subspan_io::{Matrix, read_model, write_npy_f32, write_npy_labels};
+use subspan::classify::{self, DenseSamples};
+use subspan::cluster::{self, Features};
+use subspan_io::{AnyModel, Matrix, read_any_model, write_npy_f32, write_npy_labels};
 use subspan_report::{count, percent};
 
 use crate::failure::Failure;
@@ -14,7 +15,7 @@ use crate::summary::Summary;
 /// As typed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A model of subspan classify
+    /// A model of subspan classify or subspan cluster
     #[arg(value_name = "MODEL.safetensors")]
     model: String,
     /// Samples: .npy, .npz:KEY, .safetensors:TENSOR, idx, idx.gz or .parquet
@@ -26,7 +27,7 @@ pub(crate) struct Args {
     /// Where the probabilities go, one column per class
     #[arg(long, value_name = "P.npy")]
     proba: Option<PathBuf>,
-    /// Where the strangeness goes: 0 inside a class's subspace, 1 orthogonal to all
+    /// Where the strangeness goes: 0 inside a class's subspace (or at a training row of a cluster), 1 orthogonal to all
     #[arg(long, value_name = "SCORES.npy")]
     ood: Option<PathBuf>,
 }
@@ -48,6 +49,44 @@ impl Job {
     }
 }
 
+/// What any model says of samples.
+struct Answer {
+    names: Vec<String>,
+    codes: Vec<u32>,
+    /// Mean over the samples.
+    confidence: f64,
+    /// `n x names`; of a clustering only if asked for, as many rows need much memory.
+    probabilities: Vec<f32>,
+    strangeness: Vec<f32>,
+}
+
+impl Answer {
+    fn of_classes(model: &classify::Model, values: &[f32]) -> Result<Self, Failure> {
+        let predicted = model.predict(&DenseSamples::new(values, model.n_cols)?)?;
+        let top = |row: &[f32]| f64::from(row.iter().copied().fold(0.0, f32::max));
+        let rows = predicted.probabilities.chunks_exact(model.classes.len());
+        Ok(Self {
+            confidence: rows.map(top).sum::<f64>() / predicted.codes.len() as f64,
+            names: model.classes.clone(),
+            codes: predicted.codes,
+            probabilities: predicted.probabilities,
+            strangeness: predicted.strangeness.unwrap_or_default(),
+        })
+    }
+
+    fn of_clusters(model: &cluster::Model, values: &[f32], shares: bool) -> Result<Self, Failure> {
+        let predicted = model.predict(&Features::new(values, model.n_cols())?, shares)?;
+        let sum: f64 = predicted.confidence.iter().map(|c| f64::from(*c)).sum();
+        Ok(Self {
+            names: (0..model.clusters).map(|c| c.to_string()).collect(),
+            confidence: sum / predicted.labels.len() as f64,
+            codes: predicted.labels,
+            probabilities: predicted.shares,
+            strangeness: predicted.strangeness,
+        })
+    }
+}
+
 /// Predicts and writes.
 pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
     let create = |path: &PathBuf| session.create_apart(path, &[&args.model, &args.matrix]);
@@ -56,16 +95,22 @@ pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
     let ood = args.ood.as_ref().map(create).transpose()?;
     let watch = session.watch();
     watch.phase("read");
-    let model = read_model(&args.model)?;
-    if ood.is_some() && model.reconstruction.is_none() {
+    let model = read_any_model(&args.model)?;
+    if let AnyModel::Classifier(classify::Model { reconstruction: None, .. }) = &model
+        && ood.is_some()
+    {
         return Err(Failure::Work {
             message: format!("{} has no reconstruction subspaces to measure strangeness against", args.model),
             hint: Some("the classifier's own subspaces are contrasts and cannot tell; train the model again".into()),
         });
     }
+    let expected = match &model {
+        AnyModel::Classifier(model) => model.n_cols,
+        AnyModel::Clustering(model) => model.n_cols(),
+    };
     let matrix = Matrix::open(&args.matrix)?;
-    if matrix.n_cols() != model.n_cols {
-        let (found, expected) = (matrix.n_cols(), model.n_cols);
+    if matrix.n_cols() != expected {
+        let found = matrix.n_cols();
         return Err(Failure::Work {
             message: format!("{} has {found} columns, the model {} has {expected}", args.matrix, args.model),
             hint: None,
@@ -73,21 +118,23 @@ pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
     }
     let values = matrix.to_f32()?;
     watch.phase("predict");
-    let predicted = model.predict(&DenseSamples::new(&values, matrix.n_cols())?)?;
+    let predicted = match &model {
+        AnyModel::Classifier(model) => Answer::of_classes(model, &values)?,
+        AnyModel::Clustering(model) => Answer::of_clusters(model, &values, proba.is_some())?,
+    };
     watch.phase("write");
-    let (n, n_classes) = (predicted.codes.len(), model.classes.len());
+    let (n, n_classes) = (predicted.codes.len(), predicted.names.len());
     if let Some(file) = proba {
         write_npy_f32(&predicted.probabilities, &[n, n_classes], file)?;
     }
-    if let (Some(file), Some(strangeness)) = (ood, &predicted.strangeness) {
-        write_npy_f32(strangeness, &[n], file)?;
+    if let Some(file) = ood {
+        write_npy_f32(&predicted.strangeness, &[n], file)?;
     }
-    write_npy_labels(&predicted.codes, &model.classes, output)?;
+    write_npy_labels(&predicted.codes, &predicted.names, output)?;
 
     let mut counts = vec![0u64; n_classes];
     predicted.codes.iter().for_each(|c| counts[*c as usize] += 1);
-    let top = |row: &[f32]| f64::from(row.iter().copied().fold(0.0, f32::max));
-    let confidence = predicted.probabilities.chunks_exact(n_classes).map(top).sum::<f64>() / n as f64;
+    let confidence = predicted.confidence;
     let mut record = session.record("predict");
     record.inputs.push(matrix.input_record()?);
     record.configure("model", &args.model);
@@ -96,7 +143,7 @@ pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
     }
     record.result("rows", n);
     record.result("mean_confidence", confidence);
-    let sizes = model.classes.iter().zip(&counts).map(|(class, n)| (class.clone(), json!(n)));
+    let sizes = predicted.names.iter().zip(&counts).map(|(class, n)| (class.clone(), json!(n)));
     record.result("sizes", sizes.collect::<Map<_, _>>());
     session.close(&mut record, &watch);
 

@@ -1,6 +1,7 @@
 //! The program from outside: what users type, what they get, and what they read when it goes wrong.
 
 mod classify;
+mod cluster;
 mod data;
 mod demo;
 mod interrupts;

@@ -1,3 +1,5 @@
 //! Doubly stochastic matrices and their vertices, permutations.
 
 pub mod lap;
+pub mod quadratic;
+pub mod sinkhorn;

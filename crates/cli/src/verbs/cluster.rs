@@ -1,0 +1,247 @@
+//! `subspan cluster`: which rows belong together, how many groups there are, and a subspace for each.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use subspan::RunRecord;
+use subspan::cluster::{self, AffinityKind, Agreement, Clusters, Config, Features, Method, Outcome};
+use subspan_io::{
+    AtomicFile, Labels, Matrix, write_bytes_atomically, write_clustering, write_json, write_membership, write_npy_f32,
+    write_npy_i64, write_subspaces,
+};
+use subspan_report::{count, percent, significant};
+
+use crate::directory::Directory;
+use crate::failure::Failure;
+use crate::session::{Done, Session};
+use crate::summary::Summary;
+
+/// As typed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Features or images, one sample per row: .npy, .npz:KEY, .safetensors:TENSOR, idx, idx.gz or .parquet
+    #[arg(value_name = "MATRIX")]
+    matrix: String,
+    /// How many clusters, or auto: chosen on the data, with an interval
+    #[arg(long, value_name = "K", default_value = "auto", allow_negative_numbers = true)]
+    clusters: String,
+    /// projection: doubly stochastic projection of the rows' affinities
+    #[arg(long, default_value = "projection", value_parser = clap::builder::PossibleValuesParser::new(Method::names()))]
+    method: String,
+    /// True classes, for scores only: .npy, .npz:KEY, idx, idx.gz, .csv:COLUMN or .parquet:COLUMN
+    #[arg(long, value_name = "LABELS")]
+    truth: Option<String>,
+    /// What counts as near: cosine of rows, its absolute value, or least-squares self-representation, for subspaces that overlap
+    /// [default: cosine]
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(AffinityKind::names()))]
+    affinity: Option<String>,
+    /// Neighbours per row of the graph [default: 15 and 64 are tried]
+    #[arg(long, value_name = "N")]
+    neighbours: Option<usize>,
+    /// The most clusters that auto considers [default: a 20th of the rows, at most 200]
+    #[arg(long, value_name = "K")]
+    max_clusters: Option<usize>,
+    /// Training rows that the model keeps to label new rows [default: at most 16384]
+    #[arg(long, value_name = "N")]
+    anchors: Option<usize>,
+    /// Where labels, model and report go
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+}
+
+/// Resolved and checked.
+pub(crate) struct Job {
+    matrix: String,
+    truth: Option<String>,
+    config: Config,
+    output: PathBuf,
+}
+
+impl Job {
+    pub(crate) fn resolve(args: Args) -> Result<Self, Failure> {
+        let clusters = match args.clusters.as_str() {
+            "auto" => Clusters::Auto,
+            text => Clusters::Fixed(text.parse().map_err(|_| {
+                let message = format!("--clusters must be a whole number of at least 1 or auto, not {text}");
+                Failure::usage(message, None::<String>)
+            })?),
+        };
+        let config = Config {
+            clusters,
+            method: args.method.parse()?,
+            affinity: args.affinity.map(|a| a.parse()).transpose()?,
+            neighbours: args.neighbours,
+            max_clusters: args.max_clusters,
+            anchors: args.anchors,
+            ..Config::default()
+        };
+        config.check()?;
+        Ok(Self { matrix: args.matrix, truth: args.truth, config, output: args.output })
+    }
+}
+
+/// The files of a run, opened before the work.
+struct Outputs {
+    labels: AtomicFile,
+    confidence: AtomicFile,
+    representation: AtomicFile,
+    membership: AtomicFile,
+    model: AtomicFile,
+    subspaces: AtomicFile,
+}
+
+/// The last two, written when everything else is there.
+const RUN: &str = "run.json";
+const REPORT: &str = "report.html";
+
+impl Outputs {
+    fn create(directory: &Directory, inputs: &[&str], session: &Session) -> Result<Self, Failure> {
+        let create = |name: &str| session.create_apart(&directory.path.join(name), inputs);
+        for name in [RUN, REPORT] {
+            drop(create(name)?);
+        }
+        Ok(Self {
+            labels: create("labels.npy")?,
+            confidence: create("confidence.npy")?,
+            representation: create("representation.npy")?,
+            membership: create("membership.npz")?,
+            model: create("model.safetensors")?,
+            subspaces: create("subspaces.safetensors")?,
+        })
+    }
+
+    fn write(self, outcome: &Outcome) -> Result<(), Failure> {
+        let n = outcome.labels.len();
+        write_npy_i64(outcome.labels.iter().map(|l| i64::from(*l)), self.labels)?;
+        write_npy_f32(&outcome.confidence, &[n], self.confidence)?;
+        write_npy_f32(&outcome.representation, &[n, outcome.n_dims], self.representation)?;
+        write_membership(&outcome.membership, self.membership)?;
+        write_clustering(&outcome.model, self.model)?;
+        write_subspaces(&outcome.clusters, outcome.n_dims, self.subspaces)?;
+        Ok(())
+    }
+}
+
+/// Clusters and writes.
+pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
+    let mut inputs = vec![job.matrix.as_str()];
+    inputs.extend(job.truth.as_deref());
+    let directory = Directory::create(&job.output)?;
+    let outputs = Outputs::create(&directory, &inputs, session)?;
+    let watch = session.watch();
+    watch.phase("read");
+    let matrix = Matrix::open(&job.matrix)?;
+    job.config.check_rows(matrix.n_rows())?;
+    let truth = job.truth.as_ref().map(|truth| read_truth(truth, &matrix, &job.matrix)).transpose()?;
+    let values = matrix.to_f32()?;
+    let features = Features::new(&values, matrix.n_cols())?;
+    let outcome = cluster::run(&features, &job.config, session.seed, &watch)?;
+    let agreement = truth.as_ref().map(|t| cluster::agreement(&outcome.labels, &t.codes));
+    watch.phase("write");
+    outputs.write(&outcome)?;
+
+    let mut record = session.record("cluster");
+    record.inputs.push(matrix.input_record()?);
+    record.inputs.extend(truth.map(|t| t.input));
+    configure(&mut record, job);
+    results(&mut record, &outcome, agreement);
+    session.close(&mut record, &watch);
+    let title = format!("Clusters of {}", job.matrix);
+    let report = subspan_report::html(&title, "", std::slice::from_ref(&record));
+    write_bytes_atomically(directory.path.join(REPORT), report.as_bytes())?;
+    write_json(directory.path.join(RUN), &record)?;
+    directory.keep();
+    let summary = summary(job, &matrix, &outcome, agreement, &record);
+    Ok(Done { title, records: vec![record], summary })
+}
+
+fn read_truth(path: &str, matrix: &Matrix, matrix_path: &str) -> Result<Labels, Failure> {
+    let labels = Labels::open(path)?;
+    if labels.codes.len() != matrix.n_rows() {
+        let (n, m) = (count(labels.codes.len() as u64), count(matrix.n_rows() as u64));
+        let message = format!("{path} has {n} labels for the {m} samples of {matrix_path}");
+        return Err(Failure::Work { message, hint: None });
+    }
+    Ok(labels)
+}
+
+fn configure(record: &mut RunRecord, job: &Job) {
+    let config = &job.config;
+    record.configure("method", config.method.to_string());
+    match config.clusters {
+        Clusters::Fixed(k) => record.configure("clusters", k),
+        Clusters::Auto => record.configure("clusters", "auto"),
+    }
+    record.configure("affinity", config.affinity.map(|a| a.to_string()));
+    record.configure("neighbours", config.neighbours);
+    record.configure("max_clusters", config.max_clusters);
+    record.configure("starts", config.starts);
+    record.configure("anchors", config.anchors);
+    record.configure("output", job.output.display().to_string());
+}
+
+fn results(record: &mut RunRecord, outcome: &Outcome, agreement: Option<Agreement>) {
+    let (summary, clusters) = (&outcome.summary, &outcome.clusters);
+    record.result("clusters", clusters.len());
+    record.result("sizes", clusters.iter().map(|c| c.size).collect::<Vec<_>>());
+    let curve = summary.count.as_ref().map_or(&[][..], |c| &c.curve);
+    record.result("coding_length_curve", curve);
+    record.result("ranks", clusters.iter().map(|c| c.subspace.dim()).collect::<Vec<_>>());
+    if let Some(a) = agreement {
+        record.result("accuracy", a.accuracy);
+        record.result("nmi", a.nmi);
+        record.result("ari", a.ari);
+    }
+    if let Some(c) = &summary.count {
+        record.result("interval", c.interval);
+        record.result("chosen_by", c.by);
+    }
+    if let Ok(Value::Object(mut figures)) = serde_json::to_value(summary) {
+        figures.remove("count");
+        record.results.extend(figures);
+    }
+    record.result("medoids", clusters.iter().map(|c| c.medoid).collect::<Vec<_>>());
+    record.result("confidence", clusters.iter().map(|c| c.confidence).collect::<Vec<_>>());
+    record.result("spectra", clusters.iter().map(|c| json!(c.spectrum)).collect::<Vec<_>>());
+}
+
+fn summary(job: &Job, matrix: &Matrix, outcome: &Outcome, agreement: Option<Agreement>, record: &RunRecord) -> Summary {
+    let figures = &outcome.summary;
+    let mut out = Summary::new(format!("clusters of {}", job.matrix));
+    out.line("samples", format!("{} of {} values", count(matrix.n_rows() as u64), count(matrix.n_cols() as u64)));
+    let clusters = outcome.clusters.len();
+    out.line(
+        "clusters",
+        match &figures.count {
+            Some(c) => format!("{clusters}, between {} and {} by {}", c.interval[0], c.interval[1], c.by),
+            None => clusters.to_string(),
+        },
+    );
+    let sizes: Vec<usize> = outcome.clusters.iter().map(|c| c.size).collect();
+    let (largest, smallest) = (sizes[0], sizes[clusters - 1]);
+    out.line("sizes", format!("{} to {}", count(smallest as u64), count(largest as u64)));
+    let mut ranks: Vec<usize> = outcome.clusters.iter().map(|c| c.subspace.dim()).collect();
+    ranks.sort_unstable();
+    out.line("ranks", format!("{} in the middle, {} to {}", ranks[clusters / 2], ranks[0], ranks[clusters - 1]));
+    let chosen = &figures.candidates[figures.chosen];
+    out.line(
+        "rows",
+        format!(
+            "{}, {} affinity, {} neighbours, {}",
+            chosen.preparation, chosen.affinity, chosen.neighbours, chosen.recipe
+        ),
+    );
+    let mean = outcome.confidence.iter().map(|c| f64::from(*c)).sum::<f64>() / outcome.confidence.len() as f64;
+    out.line("confidence", format!("{} on average", percent(mean)));
+    if let Some(a) = agreement {
+        let Agreement { accuracy, nmi, ari } = a;
+        out.line(
+            "truth",
+            format!("accuracy {}, NMI {}, ARI {}", percent(accuracy), significant(nmi, 3), significant(ari, 3)),
+        );
+    }
+    out.line("output", job.output.display().to_string());
+    out.time(&record.seconds);
+    out.warnings.clone_from(&figures.warnings);
+    out
+}

@@ -1,0 +1,153 @@
+//! `subspan cluster`, and `subspan predict` with its models.
+
+use std::fmt::Write;
+
+use crate::place::Place;
+
+/// `n` rows of 12 values near one of four planes through the origin of their own, on one side each; labels in `rows.csv`.
+fn planes(n: usize) -> Place {
+    let (mut csv, mut values) = (String::from("label\n"), Vec::new());
+    let noise = |i: usize| (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+    let noise = |i: usize| noise(i) as f32 / (1u64 << 24) as f32 - 0.5;
+    for i in 0..n {
+        let class = i % 4;
+        let turn = noise(i);
+        values.extend((0..12).map(|j| {
+            let along = if j == 3 * class {
+                turn.cos()
+            } else if j == 3 * class + 1 {
+                turn.sin()
+            } else {
+                0.0
+            };
+            along + 0.1 * noise(12 * i + j + 7)
+        }));
+        writeln!(csv, "{}", ["ant", "bee", "cat", "dog"][class]).unwrap();
+    }
+    Place::new().file("rows.csv", csv).file("rows.npy", npy(&values, 12))
+}
+
+/// A `.npy` file of rows of `n_cols` single-precision values.
+fn npy(values: &[f32], n_cols: usize) -> Vec<u8> {
+    let shape = format!("({}, {n_cols})", values.len() / n_cols);
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
+    let header = format!("{header:<117}\n");
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((header.len() as u16).to_le_bytes());
+    out.extend(header.as_bytes());
+    out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    out
+}
+
+const FILES: [&str; 8] = [
+    "confidence.npy",
+    "labels.npy",
+    "membership.npz",
+    "model.safetensors",
+    "report.html",
+    "representation.npy",
+    "run.json",
+    "subspaces.safetensors",
+];
+
+#[test]
+fn clusters_are_found_counted_and_used_for_new_rows() {
+    let place = planes(240);
+    let record = place.run("cluster rows.npy --truth rows.csv:label --json -o out").succeeds().record();
+    let results = &record["results"];
+    assert_eq!((&results["clusters"], &results["accuracy"]), (&4.into(), &1.0.into()), "{results}");
+    assert_eq!(results["sizes"], serde_json::json!([60, 60, 60, 60]));
+    assert!(results["interval"][0].as_u64() <= Some(4) && results["interval"][1].as_u64() >= Some(4));
+    assert!(
+        results["coding_length_curve"].as_array().unwrap().iter().any(|t| t["clusters"] == 4 && t["bits"].is_f64())
+    );
+    assert_eq!((&results["nmi"], &results["ari"]), (&1.0.into(), &1.0.into()));
+    let mut files: Vec<String> =
+        std::fs::read_dir(place.path("out")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    files.sort();
+    assert_eq!(files, FILES);
+    // The labels of the training rows are what the model says of them.
+    place.run("predict out/model.safetensors rows.npy -o again.npy --proba p.npy --ood s.npy").succeeds();
+    assert_eq!(place.read("again.npy"), place.read("out/labels.npy"));
+}
+
+#[test]
+fn one_thread_and_two_give_the_same_bytes() {
+    let place = planes(200);
+    for threads in [1, 2] {
+        place.run(&format!("cluster rows.npy --clusters 4 --threads {threads} -q -o {threads}")).succeeds();
+    }
+    for file in FILES.iter().filter(|f| **f != "run.json" && **f != "report.html") {
+        assert_eq!(place.read(&format!("1/{file}")), place.read(&format!("2/{file}")), "{file}");
+    }
+}
+
+#[test]
+fn every_affinity_works() {
+    let place = planes(160);
+    for flags in ["--affinity abs", "--affinity lsr --neighbours 10", "--affinity cosine --anchors 60"] {
+        let call = format!("cluster rows.npy --clusters 4 {flags} --truth rows.csv:label --json -o out");
+        let record = place.run(&call).succeeds().record();
+        assert!(record["results"]["accuracy"].as_f64().unwrap() > 0.98, "{flags}: {}", record["results"]);
+        place.run("predict out/model.safetensors rows.npy -o again.npy").succeeds();
+        assert_eq!(place.read("again.npy"), place.read("out/labels.npy"), "{flags}");
+    }
+}
+
+#[test]
+fn rows_that_cannot_be_clustered_are_refused_and_nothing_is_left() {
+    let place = planes(40)
+        .file("two.npy", npy(&[1.0, 2.0, 3.0, 4.0], 2))
+        .file("few.npy", npy(&[1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.5, 0.1], 2))
+        .file("same.npy", npy(&[1.0; 40], 2))
+        .file("mean.npy", npy(&[1.0, 0.0, -1.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0, 0.0], 2))
+        .file("nan.npy", npy(&[1.0, 2.0, 3.0, f32::NAN], 2));
+    let files = place.files();
+    let left: Vec<&str> = files.iter().map(String::as_str).collect();
+    for (call, words) in [
+        ("two.npy --clusters 2", &["2 rows", "at least 3"][..]),
+        ("few.npy", &["4 rows", "at least 10", "--clusters K"]),
+        ("same.npy --clusters 2", &["every row is the same"]),
+        ("mean.npy --clusters 2", &["equal the mean", "4"]),
+        ("nan.npy --clusters 1", &["nan.npy", "row 1"]),
+        ("rows.npy --truth two.npy", &["two.npy"]),
+        ("no.npy", &["no.npy", "cannot open"]),
+    ] {
+        place.run(&format!("cluster {call} -o out")).fails().naming(words).leaving(&left);
+    }
+}
+
+#[test]
+fn flags_that_make_no_sense_are_refused() {
+    let place = planes(40);
+    for (flags, words) in [
+        ("--clusters 0", &["clusters", "at least 1"][..]),
+        ("--clusters 41", &["clusters", "at most", "40"]),
+        ("--clusters many", &["--clusters", "auto", "many"]),
+        ("--affinity near", &["near", "cosine"]),
+        ("--max-clusters 1", &["max-clusters", "at least 2"]),
+        ("--neighbours 0", &["neighbours", "at least 1"]),
+    ] {
+        place.run(&format!("cluster rows.npy {flags} -o out")).misuses().naming(words);
+    }
+}
+
+#[test]
+fn models_that_are_damaged_or_do_not_fit_are_refused() {
+    let place = planes(60).file("wide.npy", npy(&[1.0; 10], 5));
+    place.run("cluster rows.npy --clusters 4 -q -o out").succeeds();
+    let model = "predict out/model.safetensors";
+    place.run(&format!("{model} wide.npy -o l.npy")).fails().naming(&["wide.npy", "5", "12"]);
+    let whole = place.read("out/model.safetensors");
+    let place = place.file("cut.safetensors", &whole[..whole.len() - 4]);
+    place.run("predict cut.safetensors rows.npy -o l.npy").fails().naming(&["cut.safetensors", "corrupt"]);
+    let text = String::from_utf8_lossy(&whole[8..600]).into_owned();
+    let at = 8 + text.find("\\\"neighbours\\\":").expect("the header names it") + 15;
+    for (at, byte) in [(at, b'0'), (whole.len() - 1, 0x7f)] {
+        let mut damaged = whole.clone();
+        damaged[at] = byte;
+        std::fs::write(place.path("bad.safetensors"), damaged).unwrap();
+        let ran = place.run("predict bad.safetensors rows.npy -o l.npy");
+        assert!(!ran.stderr().contains("internal error"), "{}", ran.stderr());
+    }
+}

@@ -1,0 +1,202 @@
+//! Ways to a partition, and the label-free score that chooses between them.
+
+use super::config::AffinityKind;
+use super::eigen::{self, Operator, Pairs};
+use super::graph::{self, Background, Membership, Scaled};
+use super::neighbours::{Affinity, Neighbours, Search};
+use super::prepare::{Features, Preparation, Principal, Transform, mean, to_unit};
+use super::represent;
+use crate::error::{Error, Result};
+
+/// Prepared rows and their neighbours.
+pub(crate) struct Space {
+    pub(crate) preparation: Preparation,
+    pub(crate) transform: Transform,
+    pub(crate) affinity: Affinity,
+    pub(crate) metric: Option<Vec<f32>>,
+    /// Unit rows, `n x p`.
+    pub(crate) rows: Vec<f32>,
+    /// Rows whose products are taken; the unit rows themselves unless there is a metric.
+    images: Option<Vec<f32>>,
+    weights: Vec<f32>,
+    /// As many as the largest graph needs.
+    pub(crate) neighbours: Neighbours,
+}
+
+/// Rows beyond which wide rows are projected first, so that the search for neighbours stays affordable.
+const WIDE_ROWS: usize = 20_000;
+/// Columns that such rows keep.
+const WIDE_COLUMNS: usize = 128;
+
+/// The preparation of rows as they come.
+pub(crate) fn plain(n_rows: usize, n_cols: usize) -> Preparation {
+    Preparation::Centered((n_rows > WIDE_ROWS && n_cols > WIDE_COLUMNS).then_some(WIDE_COLUMNS))
+}
+
+/// The preparations worth a try: as they come, and with the leading directions toned down.
+pub(crate) fn preparations(n_rows: usize, n_cols: usize) -> Vec<Preparation> {
+    let mut all = vec![plain(n_rows, n_cols)];
+    // With few columns there is no tail of directions to bring forward.
+    if n_cols > 8 {
+        all.push(Preparation::Whitened(50.min(n_cols), 0.5));
+        all.push(Preparation::Whitened(100.min(n_cols), 1.0));
+    }
+    all
+}
+
+impl Space {
+    pub(crate) fn new(
+        features: &Features<'_>,
+        preparation: Preparation,
+        principal: Option<&Principal>,
+        affinity: AffinityKind,
+        k: usize,
+    ) -> Result<Self> {
+        let transform = match (preparation, principal) {
+            (Preparation::Centered(Some(p)), Some(principal)) => principal.transform(p, 0.0),
+            (Preparation::Whitened(p, power), Some(principal)) => principal.transform(p, power),
+            _ => Transform { center: mean(features), map: None },
+        };
+        let rows = transform.apply(features.values());
+        let p = transform.n_out();
+        check_lengths(&rows, p)?;
+        let (metric, images, weights) = match affinity {
+            AffinityKind::LeastSquares => {
+                let metric = represent::metric(&rows, p)?;
+                let images = represent::images(&rows, p, &metric);
+                let weights = represent::weights(&images, p);
+                (Some(metric), Some(images), weights)
+            }
+            _ => (None, None, Vec::new()),
+        };
+        let affinity = match affinity {
+            AffinityKind::Cosine => Affinity::Cosine,
+            AffinityKind::Absolute => Affinity::Absolute,
+            AffinityKind::LeastSquares => Affinity::Weighted,
+        };
+        let own = images.as_ref().unwrap_or(&rows);
+        let search = Search { rows: own, n_cols: p, affinity: &affinity, weights: &weights };
+        let neighbours = search.nearest(own, &weights, k, true);
+        Ok(Self { preparation, transform, affinity, metric, rows, images, weights, neighbours })
+    }
+
+    pub(crate) fn n_out(&self) -> usize {
+        self.transform.n_out()
+    }
+
+    pub(crate) fn images(&self) -> &[f32] {
+        self.images.as_ref().unwrap_or(&self.rows)
+    }
+
+    /// The graph of the `k` nearest rows, scaled.
+    pub(crate) fn graph(&self, k: usize, perplexity: f64, seed: u64) -> Scaled {
+        let (d, rows) = (self.n_out(), self.images());
+        let affinity_of = |i: usize, j: usize| {
+            let pairs = rows[i * d..(i + 1) * d].iter().zip(&rows[j * d..(j + 1) * d]);
+            let product: f64 = pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            match self.affinity {
+                Affinity::Cosine => product.max(0.0),
+                Affinity::Absolute => product.abs(),
+                Affinity::Weighted => 0.5 * product.abs() * f64::from(self.weights[i] + self.weights[j]),
+            }
+        };
+        graph::scaled(&truncated(&self.neighbours, k), perplexity, Background::Sampled, &affinity_of, seed)
+    }
+
+    /// Mutual information, in nats, between the labels at both ends of an edge of the graph of the 10 nearest rows: the score
+    /// of a degree-corrected block model. It rises with pure and with many clusters, so it compares at one number of clusters.
+    pub(crate) fn edge_information(&self, labels: &[u32], clusters: usize) -> f64 {
+        let near = truncated(&self.neighbours, SCORED_NEIGHBOURS);
+        let mut counts = vec![0.0; clusters * clusters];
+        for (i, index) in near.index.chunks_exact(near.k).enumerate() {
+            for j in index {
+                let (r, s) = (labels[i] as usize, labels[*j as usize] as usize);
+                counts[r * clusters + s] += 0.5;
+                counts[s * clusters + r] += 0.5;
+            }
+        }
+        let total: f64 = counts.iter().sum();
+        let ends: Vec<f64> = counts.chunks_exact(clusters).map(|row| row.iter().sum()).collect();
+        let mut information = 0.0;
+        for r in 0..clusters {
+            for s in 0..clusters {
+                let e = counts[r * clusters + s];
+                if e > 0.0 {
+                    information += e / total * (e * total / (ends[r] * ends[s])).ln();
+                }
+            }
+        }
+        information
+    }
+}
+
+/// Neighbours whose labels are compared.
+const SCORED_NEIGHBOURS: usize = 10;
+
+/// Rows of length zero cannot be brought to length one.
+fn check_lengths(rows: &[f32], p: usize) -> Result<()> {
+    let zero: Vec<u64> =
+        rows.chunks_exact(p).enumerate().filter(|(_, r)| r.iter().all(|v| *v == 0.0)).map(|(i, _)| i as u64).collect();
+    match zero.len() {
+        0 => Ok(()),
+        n if n * p == rows.len() => Err(Error::Constant),
+        count => Err(Error::ZeroRows { count, first: zero.into_iter().take(5).collect() }),
+    }
+}
+
+fn truncated(neighbours: &Neighbours, k: usize) -> Neighbours {
+    let k = k.min(neighbours.k);
+    Neighbours {
+        k,
+        index: neighbours.index.chunks_exact(neighbours.k).flat_map(|r| r[..k].iter().copied()).collect(),
+        affinity: neighbours.affinity.chunks_exact(neighbours.k).flat_map(|r| r[..k].iter().copied()).collect(),
+    }
+}
+
+/// How a graph becomes points for k-means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recipe {
+    /// Rows of its leading eigenvectors, brought to length one.
+    Spectral,
+    /// The unit rows, each replaced twice by the mean of its neighbours.
+    Smoothed,
+}
+
+impl std::fmt::Display for Recipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Spectral => "spectral",
+            Self::Smoothed => "smoothed",
+        })
+    }
+}
+
+/// Relative residual of eigenvectors: k-means does not see less.
+const EIGEN_TOLERANCE: f64 = 1e-4;
+
+/// The leading eigenpairs of a membership.
+pub(crate) fn spectrum(membership: &Membership, count: usize, seed: u64) -> Result<Pairs> {
+    eigen::largest(membership, count.min(membership.n_rows()), -1.0, EIGEN_TOLERANCE, seed)
+}
+
+/// Unit rows of the first `k` eigenvectors.
+pub(crate) fn spectral_points(pairs: &Pairs, k: usize) -> Vec<f32> {
+    let width = pairs.values.len();
+    let mut points: Vec<f32> =
+        pairs.vectors.chunks_exact(width).flat_map(|row| row[..k].iter().map(|v| *v as f32)).collect();
+    points.chunks_exact_mut(k).for_each(to_unit);
+    points
+}
+
+/// Unit rows after two steps of averaging over neighbours.
+pub(crate) fn smoothed_points(membership: &Membership, rows: &[f32], p: usize) -> Vec<f32> {
+    let mut points = rows.to_vec();
+    for _ in 0..2 {
+        let x: Vec<f64> = points.iter().map(|v| f64::from(*v)).collect();
+        let mut out = vec![0.0; x.len()];
+        membership.apply(&x, p, &mut out);
+        points = out.into_iter().map(|v| v as f32).collect();
+        points.chunks_exact_mut(p).for_each(to_unit);
+    }
+    points
+}

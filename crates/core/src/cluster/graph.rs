@@ -1,0 +1,368 @@
+//! The membership of all rows: a nearest-neighbour graph, a temperature per row, a doubly stochastic scaling.
+
+use rayon::prelude::*;
+
+use super::eigen::Operator;
+use super::neighbours::Neighbours;
+use crate::assign::sinkhorn::{self, Kernel, Scaling, exp_capped};
+use crate::draw::Stream;
+
+/// A sparse symmetric matrix without diagonal, rows in ascending column order, plus a rank-one background.
+///
+/// Entry `(i, j)`, `i ≠ j`, is the stored value (or nothing) plus `spread_i spread_j`; the diagonal is zero.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Membership {
+    /// The entries of row `i` are `offsets[i]..offsets[i + 1]`.
+    pub offsets: Vec<usize>,
+    /// Column of every entry.
+    pub columns: Vec<u32>,
+    /// Value of every entry.
+    pub values: Vec<f32>,
+    /// The factor of the background; zeros if there is none.
+    pub spread: Vec<f64>,
+}
+
+impl Membership {
+    /// Number of rows.
+    pub fn n_rows(&self) -> usize {
+        self.spread.len()
+    }
+
+    /// Columns and values of row `i`.
+    pub fn row(&self, i: usize) -> (&[u32], &[f32]) {
+        let range = self.offsets[i]..self.offsets[i + 1];
+        (&self.columns[range.clone()], &self.values[range])
+    }
+
+    /// The part of each row's mass that the background spreads over all other rows.
+    pub fn background(&self) -> Vec<f32> {
+        let total: f64 = self.spread.iter().sum();
+        self.spread.iter().map(|s| (s * (total - s)) as f32).collect()
+    }
+
+    /// `exp` of the mean entropy of the rows: over how many rows a row's mass is spread.
+    pub fn effective_support(&self) -> f64 {
+        let background = self.background();
+        let n = self.n_rows() as f64;
+        let entropy: f64 = (0..self.n_rows())
+            .map(|i| {
+                let own: f64 = self.row(i).1.iter().map(|v| surprise(f64::from(*v))).sum();
+                let rest = f64::from(background[i]);
+                own + surprise(rest) + rest * n.ln()
+            })
+            .sum();
+        (entropy / n).exp()
+    }
+}
+
+/// `−p ln p`.
+fn surprise(p: f64) -> f64 {
+    if p > 0.0 { -p * p.ln() } else { 0.0 }
+}
+
+impl Operator for Membership {
+    fn side(&self) -> usize {
+        self.n_rows()
+    }
+
+    fn apply(&self, x: &[f64], width: usize, out: &mut [f64]) {
+        // Partial sums over fixed chunks of rows, so that their order is that of the rows.
+        let parts: Vec<Vec<f64>> = x
+            .par_chunks(SUM_ROWS * width)
+            .zip(self.spread.par_chunks(SUM_ROWS))
+            .map(|(x, spread)| {
+                let mut sum = vec![0.0; width];
+                for (row, s) in x.chunks_exact(width).zip(spread) {
+                    sum.iter_mut().zip(row).for_each(|(t, v)| *t += s * v);
+                }
+                sum
+            })
+            .collect();
+        let mut total = vec![0.0; width];
+        parts.iter().for_each(|p| total.iter_mut().zip(p).for_each(|(t, v)| *t += v));
+        out.par_chunks_mut(width).enumerate().for_each(|(i, out)| {
+            let s = self.spread[i];
+            let own = &x[i * width..(i + 1) * width];
+            out.iter_mut().zip(&total).zip(own).for_each(|((o, t), v)| *o = s * (t - s * v));
+            let (columns, values) = self.row(i);
+            for (j, value) in columns.iter().zip(values) {
+                let value = f64::from(*value);
+                let from = &x[*j as usize * width..(*j as usize + 1) * width];
+                out.iter_mut().zip(from).for_each(|(o, v)| *o += value * v);
+            }
+        });
+    }
+}
+
+/// Rows per partial sum.
+const SUM_ROWS: usize = 4096;
+
+/// The kernel before scaling: sparse values plus a constant between all other pairs.
+struct Sparse<'a> {
+    offsets: &'a [usize],
+    columns: &'a [u32],
+    values: &'a [f64],
+    constant: f64,
+}
+
+impl Kernel for Sparse<'_> {
+    fn side(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    fn mul(&self, x: &[f64], out: &mut [f64]) {
+        let parts: Vec<f64> = x.par_chunks(SUM_ROWS).map(|x| x.iter().sum()).collect();
+        let total: f64 = parts.iter().sum();
+        out.par_iter_mut().enumerate().for_each(|(i, out)| {
+            let range = self.offsets[i]..self.offsets[i + 1];
+            let own: f64 =
+                self.columns[range.clone()].iter().zip(&self.values[range]).map(|(j, v)| v * x[*j as usize]).sum();
+            *out = own + self.constant * (total - x[i]);
+        });
+    }
+}
+
+/// Each row's temperature and the affinity of its nearest row.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Temperatures {
+    pub(crate) eta: Vec<f64>,
+    pub(crate) top: Vec<f64>,
+}
+
+impl Temperatures {
+    pub(crate) fn of(neighbours: &Neighbours, perplexity: f64) -> Self {
+        let rows = neighbours.affinity.par_chunks(neighbours.k);
+        let eta = rows.map(|row| temperature(row, perplexity)).collect();
+        let top = neighbours.affinity.chunks_exact(neighbours.k).map(|row| f64::from(row[0])).collect();
+        Self { eta, top }
+    }
+}
+
+/// Bounds of a temperature: below, one neighbour takes all; above, all neighbours count alike.
+const ETA: [f64; 2] = [1e-4, 10.0];
+
+/// The temperature at which the softmax of `affinity` has the exponential of its entropy at `perplexity`, within bounds.
+pub(crate) fn temperature(affinity: &[f32], perplexity: f64) -> f64 {
+    let top = affinity.iter().fold(f32::NEG_INFINITY, |m, a| m.max(*a));
+    let entropy = |eta: f64| {
+        let (mut sum, mut moment) = (0.0, 0.0);
+        for a in affinity {
+            let e = f64::from(a - top) / eta;
+            let w = e.exp();
+            sum += w;
+            moment += w * e;
+        }
+        sum.ln() - moment / sum
+    };
+    let goal = perplexity.min(0.95 * affinity.len() as f64).max(1.0).ln();
+    let (mut low, mut high) = (ETA[0], ETA[1]);
+    if entropy(low) >= goal {
+        return low;
+    }
+    // 50 halvings of the logarithm: to the last digits.
+    for _ in 0..50 {
+        let middle = (low * high).sqrt();
+        if entropy(middle) < goal { low = middle } else { high = middle }
+    }
+    (low * high).sqrt()
+}
+
+/// The kernel between two rows of given affinity, temperatures and nearest affinities; symmetric in the rows.
+pub(crate) fn kernel(affinity: f64, eta: [f64; 2], top: [f64; 2]) -> f64 {
+    exp_capped(log_kernel(affinity, eta, top))
+}
+
+/// The logarithm of [`kernel`], not capped.
+pub(crate) fn log_kernel(affinity: f64, eta: [f64; 2], top: [f64; 2]) -> f64 {
+    (affinity - 0.5 * (top[0] + top[1])) / (eta[0] * eta[1]).sqrt()
+}
+
+/// Whether all other pairs get a small constant affinity. Without it a doubly stochastic scaling may not exist: rows whose only
+/// neighbours are a smaller set of hubs cannot all have unit mass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Background {
+    /// The mean kernel of sampled pairs that are no neighbours.
+    Sampled,
+    /// None.
+    None,
+}
+
+/// A scaled graph.
+#[derive(Debug, Clone)]
+pub(crate) struct Scaled {
+    pub(crate) membership: Membership,
+    pub(crate) temperatures: Temperatures,
+    pub(crate) scaling: Scaling,
+}
+
+/// Pairs sampled per row for the background.
+const SAMPLED: u64 = 50;
+
+/// The union of all neighbour lists, with `affinity_of(i, j)` for sampled pairs, scaled to unit row sums.
+pub(crate) fn scaled(
+    neighbours: &Neighbours,
+    perplexity: f64,
+    background: Background,
+    affinity_of: &(dyn Fn(usize, usize) -> f64 + Sync),
+    seed: u64,
+) -> Scaled {
+    let n = neighbours.index.len() / neighbours.k;
+    let temperatures = Temperatures::of(neighbours, perplexity);
+    let (offsets, columns, affinity) = union(neighbours, n);
+    let (eta, top) = (&temperatures.eta, &temperatures.top);
+    let between = |i: usize, j: usize, a: f64| kernel(a, [eta[i], eta[j]], [top[i], top[j]]);
+    let constant = match background {
+        Background::None => 0.0,
+        Background::Sampled => {
+            let stream = Stream::new(seed, "background");
+            let parts: Vec<(f64, u64)> = (0..n)
+                .into_par_iter()
+                .map(|i| {
+                    let mut rng = stream.rng(i as u64);
+                    let near = &columns[offsets[i]..offsets[i + 1]];
+                    let strangers = (0..SAMPLED.min(n as u64)).map(|_| rng.below(n as u64) as usize);
+                    let strangers = strangers.filter(|j| *j != i && near.binary_search(&(*j as u32)).is_err());
+                    strangers.fold((0.0, 0), |(sum, count), j| (sum + between(i, j, affinity_of(i, j)), count + 1))
+                })
+                .collect();
+            let (sum, count) = parts.iter().fold((0.0, 0), |(s, c), p| (s + p.0, c + p.1));
+            // Positive even where every sampled pair underflows: a scaling then exists.
+            if count == 0 { f64::MIN_POSITIVE.sqrt() } else { (sum / count as f64).max(1e-12) }
+        }
+    };
+    let mut values = vec![0.0; columns.len()];
+    for i in 0..n {
+        for at in offsets[i]..offsets[i + 1] {
+            values[at] = (between(i, columns[at] as usize, f64::from(affinity[at])) - constant).max(0.0);
+        }
+    }
+    let scaling = sinkhorn::scale(
+        &Sparse { offsets: &offsets, columns: &columns, values: &values, constant },
+        &sinkhorn::Options::default(),
+    );
+    let u: Vec<f64> = scaling.log_scale.iter().map(|f| f.exp()).collect();
+    let mut gamma = vec![0f32; values.len()];
+    for i in 0..n {
+        for at in offsets[i]..offsets[i + 1] {
+            gamma[at] = (values[at] * (u[i] * u[columns[at] as usize])) as f32;
+        }
+    }
+    let spread = u.iter().map(|u| u * constant.sqrt()).collect();
+    Scaled { membership: Membership { offsets, columns, values: gamma, spread }, temperatures, scaling }
+}
+
+/// Every pair of which one is among the other's neighbours, both ways round, with the larger affinity found.
+fn union(neighbours: &Neighbours, n: usize) -> (Vec<usize>, Vec<u32>, Vec<f32>) {
+    let k = neighbours.k;
+    let mut lists: Vec<Vec<(u32, f32)>> = neighbours
+        .index
+        .chunks_exact(k)
+        .zip(neighbours.affinity.chunks_exact(k))
+        .map(|(index, affinity)| index.iter().copied().zip(affinity.iter().copied()).collect())
+        .collect();
+    for (i, (index, affinity)) in neighbours.index.chunks_exact(k).zip(neighbours.affinity.chunks_exact(k)).enumerate()
+    {
+        for (j, a) in index.iter().zip(affinity) {
+            lists[*j as usize].push((i as u32, *a));
+        }
+    }
+    lists.par_iter_mut().for_each(|list| {
+        list.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+        list.dedup_by_key(|entry| entry.0);
+    });
+    let mut offsets = Vec::with_capacity(n + 1);
+    offsets.push(0);
+    let (mut columns, mut affinity) = (Vec::new(), Vec::new());
+    for list in &lists {
+        columns.extend(list.iter().map(|e| e.0));
+        affinity.extend(list.iter().map(|e| e.1));
+        offsets.push(columns.len());
+    }
+    (offsets, columns, affinity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::neighbours::{Affinity, Search};
+    use super::*;
+
+    fn rows(n: usize, d: usize) -> Vec<f32> {
+        let mut rng = Stream::new(4, "rows").rng(0);
+        let mut rows: Vec<f32> = (0..n * d).map(|_| rng.normal() as f32).collect();
+        rows.chunks_exact_mut(d).for_each(super::super::prepare::to_unit);
+        rows
+    }
+
+    fn graph(n: usize, k: usize, background: Background) -> Scaled {
+        let d = 6;
+        let rows = rows(n, d);
+        let neighbours =
+            Search { rows: &rows, n_cols: d, affinity: &Affinity::Cosine, weights: &[] }.nearest(&rows, &[], k, true);
+        let dot =
+            |i: usize, j: usize| (0..d).map(|c| f64::from(rows[i * d + c] * rows[j * d + c])).sum::<f64>().max(0.0);
+        scaled(&neighbours, 5.0, background, &dot, 0)
+    }
+
+    #[test]
+    fn rows_and_background_sum_to_one_and_the_matrix_is_symmetric() {
+        let m = graph(300, 8, Background::Sampled);
+        assert!(m.scaling.converged && m.temperatures.eta.iter().all(|e| *e > 0.0));
+        let m = m.membership;
+        let background = m.background();
+        assert!(m.effective_support() > 2.0 && m.effective_support() < 300.0);
+        for i in 0..300 {
+            let (columns, values) = m.row(i);
+            assert!((f64::from(background[i]) + values.iter().map(|v| f64::from(*v)).sum::<f64>() - 1.0).abs() < 1e-5);
+            for (j, v) in columns.iter().zip(values) {
+                let (back, there) = m.row(*j as usize);
+                assert_eq!(there[back.binary_search(&(i as u32)).unwrap()], *v);
+            }
+        }
+        let ones = vec![1.0; 300];
+        let mut out = vec![0.0; 300];
+        m.apply(&ones, 1, &mut out);
+        assert!(out.iter().all(|s| (s - 1.0).abs() < 1e-5));
+    }
+
+    #[test]
+    fn a_graph_of_all_pairs_is_the_dense_projection() {
+        let n = 60;
+        let full = graph(n, n - 1, Background::None);
+        let (eta, top) = (&full.temperatures.eta, &full.temperatures.top);
+        let (d, rows) = (6, rows(n, 6));
+        let dense: Vec<f64> = (0..n * n)
+            .map(|at| {
+                let (i, j) = (at / n, at % n);
+                let a = (0..d).map(|c| f64::from(rows[i * d + c] * rows[j * d + c])).sum::<f64>().max(0.0);
+                if i == j { 0.0 } else { kernel(a, [eta[i], eta[j]], [top[i], top[j]]) }
+            })
+            .collect();
+        let u = sinkhorn::scale(&sinkhorn::Dense::new(&dense, n), &sinkhorn::Options::default()).log_scale;
+        for i in 0..n {
+            let (columns, values) = full.membership.row(i);
+            for (j, v) in columns.iter().map(|j| *j as usize).zip(values) {
+                assert!((f64::from(*v) - dense[i * n + j] * (u[i] + u[j]).exp()).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn a_hub_graph_needs_the_background() {
+        // Three rows that are near one hub only.
+        let neighbours = Neighbours { k: 1, index: vec![1, 0, 0, 0], affinity: vec![0.9, 0.9, 0.8, 0.7] };
+        let with = scaled(&neighbours, 5.0, Background::Sampled, &|_, _| 0.1, 0);
+        let without = scaled(&neighbours, 5.0, Background::None, &|_, _| 0.1, 0);
+        assert!(with.scaling.converged && !without.scaling.converged);
+    }
+
+    #[test]
+    fn a_temperature_gives_the_perplexity_asked_for() {
+        let affinity: Vec<f32> = (0..40).map(|i| 1.0 - 0.02 * i as f32).collect();
+        let eta = temperature(&affinity, 12.0);
+        let weights: Vec<f64> = affinity.iter().map(|a| (f64::from(*a) / eta).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        let entropy: f64 = weights.iter().map(|w| surprise(w / sum)).sum();
+        assert!((entropy.exp() - 12.0).abs() < 1e-6);
+        assert_eq!(temperature(&[0.5; 30], 10.0), ETA[0]);
+    }
+}

@@ -1,0 +1,196 @@
+//! k-means with seeded k-means++ starts, for rows of an embedding.
+
+use rayon::prelude::*;
+use subspan_linalg::gemm;
+
+use crate::draw::{Rng, Stream};
+
+/// The best of several starts.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct KMeans {
+    pub(crate) labels: Vec<u32>,
+    /// Sum of squared distances to the own centre.
+    pub(crate) inertia: f64,
+}
+
+/// Lloyd iterations per start.
+const MAX_ITERATIONS: usize = 100;
+/// Relative decrease of the inertia below which a start has settled.
+const SETTLED: f64 = 1e-5;
+/// Rows per task and per partial sum.
+const ROWS: usize = 512;
+
+/// Clusters rows of `d` values; starts are keyed by (seed, name, number).
+///
+/// # Panics
+/// If there are fewer rows than clusters.
+pub(crate) fn kmeans(points: &[f32], d: usize, k: usize, starts: usize, seed: u64) -> KMeans {
+    let n = points.len() / d;
+    assert!(k >= 1 && k <= n, "between one cluster and one per row");
+    let stream = Stream::new(seed, "k-means");
+    let squares: Vec<f32> = points.par_chunks(d).map(square).collect();
+    let runs: Vec<KMeans> = (0..starts)
+        .into_par_iter()
+        .map(|s| Run { points, d, k, squares: &squares }.start(&mut stream.rng(s as u64)))
+        .collect();
+    let best = runs.into_iter().reduce(|best, run| if run.inertia < best.inertia { run } else { best });
+    best.unwrap_or(KMeans { labels: vec![0; n], inertia: f64::INFINITY })
+}
+
+fn square(row: &[f32]) -> f32 {
+    row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>() as f32
+}
+
+struct Run<'a> {
+    points: &'a [f32],
+    d: usize,
+    k: usize,
+    squares: &'a [f32],
+}
+
+impl Run<'_> {
+    fn start(&self, rng: &mut Rng) -> KMeans {
+        let mut centers = self.spread_centers(rng);
+        let (mut labels, mut distances) = self.assign(&centers);
+        let mut inertia = sum(&distances);
+        for _ in 0..MAX_ITERATIONS {
+            centers = self.means(&labels, &mut distances, &centers);
+            (labels, distances) = self.assign(&centers);
+            let reached = sum(&distances);
+            let settled = inertia - reached <= SETTLED * inertia;
+            inertia = reached;
+            if settled {
+                break;
+            }
+        }
+        KMeans { labels, inertia }
+    }
+
+    fn point(&self, i: usize) -> &[f32] {
+        &self.points[i * self.d..(i + 1) * self.d]
+    }
+
+    /// Greedy k-means++ (Arthur and Vassilvitskii, SODA 2007): of a few candidates drawn by squared distance, the best.
+    fn spread_centers(&self, rng: &mut Rng) -> Vec<f32> {
+        let n = self.squares.len();
+        let trials = 2 + (self.k as f64).ln() as usize;
+        let mut centers = self.point(rng.below(n as u64) as usize).to_vec();
+        let mut nearest = self.distances(&centers);
+        for _ in 1..self.k {
+            let total = sum(&nearest);
+            let candidates: Vec<usize> = (0..trials)
+                .map(|_| {
+                    let mut left = rng.uniform() * total;
+                    let found = nearest.iter().position(|v| {
+                        left -= f64::from(*v);
+                        left <= 0.0
+                    });
+                    found.unwrap_or(n - 1)
+                })
+                .collect();
+            let rows: Vec<f32> = candidates.iter().flat_map(|i| self.point(*i)).copied().collect();
+            let all = self.distances(&rows);
+            let (mut best, mut best_sum) = (0, f64::INFINITY);
+            for t in 0..trials {
+                let reached: f64 =
+                    all.chunks_exact(trials).zip(&nearest).map(|(row, v)| f64::from(row[t].min(*v))).sum();
+                if reached < best_sum {
+                    (best, best_sum) = (t, reached);
+                }
+            }
+            nearest.iter_mut().zip(all.chunks_exact(trials)).for_each(|(v, row)| *v = v.min(row[best]));
+            centers.extend_from_slice(self.point(candidates[best]));
+        }
+        centers
+    }
+
+    /// Squared distances of every point to every row of `others`, `n x m`.
+    fn distances(&self, others: &[f32]) -> Vec<f32> {
+        let m = others.len() / self.d;
+        let own: Vec<f32> = others.chunks_exact(self.d).map(square).collect();
+        let mut out = vec![0f32; self.squares.len() * m];
+        gemm::mul_transposed(self.points, others, self.d, &mut out);
+        out.par_chunks_mut(m).zip(self.squares).for_each(|(row, s)| {
+            row.iter_mut().zip(&own).for_each(|(v, o)| *v = (s + o - 2.0 * *v).max(0.0));
+        });
+        out
+    }
+
+    /// The nearest centre of each point and the squared distance to it.
+    fn assign(&self, centers: &[f32]) -> (Vec<u32>, Vec<f32>) {
+        let own: Vec<f32> = centers.chunks_exact(self.d).map(square).collect();
+        let mut labels = vec![0u32; self.squares.len()];
+        let mut distances = vec![0f32; labels.len()];
+        let parts = labels.par_chunks_mut(ROWS).zip(distances.par_chunks_mut(ROWS));
+        let inputs = self.points.par_chunks(ROWS * self.d).zip(self.squares.par_chunks(ROWS));
+        parts.zip(inputs).for_each(|((labels, distances), (points, squares))| {
+            let mut products = vec![0f32; squares.len() * self.k];
+            gemm::mul_transposed(points, centers, self.d, &mut products);
+            for (i, row) in products.chunks_exact(self.k).enumerate() {
+                let (mut best, mut least) = (0, f32::INFINITY);
+                for (c, (p, o)) in row.iter().zip(&own).enumerate() {
+                    let v = o - 2.0 * p;
+                    if v < least {
+                        (best, least) = (c, v);
+                    }
+                }
+                labels[i] = best as u32;
+                distances[i] = (squares[i] + least).max(0.0);
+            }
+        });
+        (labels, distances)
+    }
+
+    /// Means of the clusters; an empty one takes the point farthest from its centre.
+    fn means(&self, labels: &[u32], distances: &mut [f32], before: &[f32]) -> Vec<f32> {
+        let mut sums = vec![0f64; self.k * self.d];
+        let mut counts = vec![0u64; self.k];
+        for (point, label) in self.points.chunks_exact(self.d).zip(labels) {
+            let c = *label as usize;
+            counts[c] += 1;
+            sums[c * self.d..(c + 1) * self.d].iter_mut().zip(point).for_each(|(s, v)| *s += f64::from(*v));
+        }
+        let mut centers = before.to_vec();
+        for (c, center) in centers.chunks_exact_mut(self.d).enumerate() {
+            if counts[c] > 0 {
+                let from = &sums[c * self.d..(c + 1) * self.d];
+                center.iter_mut().zip(from).for_each(|(v, s)| *v = (s / counts[c] as f64) as f32);
+            } else {
+                let far = (0..distances.len()).fold(0, |m, i| if distances[i] > distances[m] { i } else { m });
+                center.copy_from_slice(self.point(far));
+                distances[far] = 0.0;
+            }
+        }
+        centers
+    }
+}
+
+fn sum(values: &[f32]) -> f64 {
+    values.iter().map(|v| f64::from(*v)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn separate_blobs_are_found_and_the_result_is_a_function_of_the_seed() {
+        let mut rng = Stream::new(0, "blobs").rng(0);
+        let points: Vec<f32> = (0..600)
+            .flat_map(|i| [(i % 6) as f32 * 10.0, (i % 6 / 3) as f32 * 10.0])
+            .map(|v| v + rng.normal() as f32 * 0.5)
+            .collect();
+        let found = kmeans(&points, 2, 6, 5, 3);
+        for i in 0..600 {
+            assert_eq!(found.labels[i], found.labels[i % 6]);
+        }
+        assert!(found.inertia < 600.0);
+        assert_eq!(found, kmeans(&points, 2, 6, 5, 3));
+    }
+
+    #[test]
+    fn as_many_clusters_as_points_leave_nothing_over() {
+        let points: Vec<f32> = (0..7).map(|i| (i * i) as f32).collect();
+        assert!(kmeans(&points, 1, 7, 3, 0).inertia < 1e-3);
+    }
+}

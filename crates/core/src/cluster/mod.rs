@@ -1,0 +1,419 @@
+//! Clusters as subspaces: labels, how sure they are, how many there are, and a model that labels new rows.
+//!
+//! The method is doubly stochastic projection of the rows' affinities (Ding, Tong, Chan, Dai, Ma, Haeffele, "Unsupervised
+//! manifold linearizing and clustering", ICCV 2023; Lim, Vidal, Haeffele, "Doubly stochastic subspace clustering", 2020) on a graph of
+//! exact nearest neighbours with a temperature per row. Its leading eigenvectors, or the rows averaged over their neighbours, are
+//! clustered by k-means. Which preparation of the rows, which graph and which of the two is chosen without labels: by the
+//! mutual information across the edges of the graph of nearest rows.
+
+mod candidates;
+mod coding;
+mod config;
+mod count;
+mod describe;
+mod eigen;
+mod graph;
+mod kmeans;
+mod model;
+mod neighbours;
+mod prepare;
+mod represent;
+mod score;
+
+use serde::Serialize;
+
+pub use candidates::Recipe;
+pub use config::{AffinityKind, Clusters, Config, Method};
+pub use count::{Count, Tried};
+pub use describe::Cluster;
+pub use graph::{Background, Membership};
+pub use model::{Model, Predictions};
+pub use neighbours::Affinity;
+pub use prepare::{Features, Preparation, Transform};
+pub use score::{Agreement, agreement};
+
+use candidates::{Space, plain, preparations, smoothed_points, spectral_points, spectrum};
+use coding::DIMS;
+use eigen::Pairs;
+use graph::{Scaled, Temperatures};
+use prepare::Principal;
+
+use crate::error::{Error, Result};
+use crate::observe::{self, Event, Observer};
+
+/// Sizes of the graph that are tried, each with the effective number of neighbours: few for images, where near ones mean most,
+/// more for embeddings of text, where near ones mislead.
+const GRAPHS: [(usize, f64); 2] = [(15, 10.0), (64, 30.0)];
+/// Most training rows that vote unless more are asked for.
+const ANCHORS: usize = 16_384;
+/// Largest number of clusters considered when it is not given, and rows per cluster that it leaves.
+const MAX_CLUSTERS: (usize, usize) = (200, 20);
+
+/// A clustering and what is known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Labels new rows.
+    pub model: Model,
+    /// One per row, numbered by decreasing size: what [`Model::predict`] says of the training rows.
+    pub labels: Vec<u32>,
+    /// Share of the votes for each row's label.
+    pub confidence: Vec<f32>,
+    /// The unit rows in which clusters are subspaces, `n x p`.
+    pub representation: Vec<f32>,
+    /// `p`.
+    pub n_dims: usize,
+    /// Which rows belong together, and how much.
+    pub membership: Membership,
+    /// Every cluster, in the order of labels.
+    pub clusters: Vec<Cluster>,
+    /// Figures of the run.
+    pub summary: Summary,
+}
+
+/// A way to a partition that was tried.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Candidate {
+    /// How rows were prepared.
+    pub preparation: String,
+    /// What counted as near.
+    pub affinity: String,
+    /// Neighbours per row of the graph.
+    pub neighbours: usize,
+    /// How the graph became points.
+    pub recipe: String,
+    /// Mutual information across edges, nats; the largest is chosen.
+    pub information: f64,
+}
+
+/// Figures of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// Index of the candidate chosen.
+    pub chosen: usize,
+    /// All candidates.
+    pub candidates: Vec<Candidate>,
+    /// The choice of the number of clusters; `None` if it was given.
+    pub count: Option<Count>,
+    /// Coding length of the labels, bits per row.
+    pub coding_length: f64,
+    /// Leading eigenvalues of the membership.
+    pub eigenvalues: Vec<f64>,
+    /// `exp` of the mean entropy of the membership's rows.
+    pub effective_support: f64,
+    /// Products that the scaling took, and how far row sums are from one.
+    pub scaling_products: usize,
+    /// Largest deviation of a row sum from one.
+    pub scaling_error: f64,
+    /// Rows that vote.
+    pub anchors: usize,
+    /// Share of training rows whose label is that of the partition which the anchors got.
+    pub anchor_agreement: f64,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Clusters rows.
+///
+/// # Errors
+/// A parameter out of range, too few rows, rows that are all alike or equal to their mean, cancellation.
+///
+/// ```
+/// use subspan::{Silent, cluster::{self, Clusters, Config, Features}};
+/// // Two bundles of directions.
+/// let values: Vec<f32> = (0..40).flat_map(|i| [(i % 2) as f32, 1.0 - (i % 2) as f32, 0.01 * i as f32]).collect();
+/// let config = Config { clusters: Clusters::Fixed(2), ..Config::default() };
+/// let outcome = cluster::run(&Features::new(&values, 3)?, &config, 0, &Silent)?;
+/// assert!((0..40).all(|i| outcome.labels[i] == outcome.labels[i % 2]) && outcome.labels[0] != outcome.labels[1]);
+/// assert_eq!(outcome.model.predict(&Features::new(&values, 3)?, false)?.labels, outcome.labels);
+/// # Ok::<(), subspan::Error>(())
+/// ```
+pub fn run(features: &Features<'_>, config: &Config, seed: u64, observer: &dyn Observer) -> Result<Outcome> {
+    config.check_rows(features.n_rows())?;
+    Job::new(features, config, seed, observer)?.run()
+}
+
+/// A graph of one preparation, as far as it has been computed.
+struct Tie {
+    space: usize,
+    neighbours: usize,
+    perplexity: f64,
+    scaled: Scaled,
+    pairs: Pairs,
+}
+
+/// A partition with where it came from.
+struct Partition {
+    tie: usize,
+    recipe: Recipe,
+    labels: Vec<u32>,
+    information: f64,
+}
+
+struct Job<'a> {
+    features: &'a Features<'a>,
+    config: &'a Config,
+    seed: u64,
+    observer: &'a dyn Observer,
+    principal: Option<Principal>,
+    /// Fixed features for coding lengths: centred principal components, unit rows.
+    coded: (Vec<f32>, usize),
+}
+
+impl<'a> Job<'a> {
+    fn new(features: &'a Features<'a>, config: &'a Config, seed: u64, observer: &'a dyn Observer) -> Result<Self> {
+        observe::phase(observer, "prepare", None);
+        let principal = Principal::fit(features, 128.min(features.n_cols()), seed)?;
+        let transform = principal.transform(DIMS, 0.0);
+        let coded = (transform.apply(features.values()), transform.n_out());
+        Ok(Self { features, config, seed, observer, principal: Some(principal), coded })
+    }
+
+    fn run(&self) -> Result<Outcome> {
+        let n = self.features.n_rows();
+        let mut spaces = vec![self.space(plain(n, self.features.n_cols()), self.affinities()[0])?];
+        let (clusters, count, pairs) = self.count(&spaces[0])?;
+        let mut ties = Vec::new();
+        let mut partitions = Vec::new();
+        for (preparation, affinity) in self.more_spaces() {
+            spaces.push(self.space(preparation, affinity)?);
+        }
+        observe::phase(self.observer, "partition", Some((spaces.len() * self.graphs().len() * 2) as u64));
+        let mut first_pairs = pairs;
+        for (s, space) in spaces.iter().enumerate() {
+            for (neighbours, perplexity) in self.graphs() {
+                self.check_cancelled()?;
+                let scaled = space.graph(neighbours, perplexity, self.seed);
+                let pairs = match first_pairs.take() {
+                    Some(pairs) => pairs,
+                    None => spectrum(&scaled.membership, clusters, self.seed)?,
+                };
+                ties.push(Tie { space: s, neighbours, perplexity, scaled, pairs });
+                let tie = ties.len() - 1;
+                for recipe in [Recipe::Spectral, Recipe::Smoothed] {
+                    partitions.push(self.partition(space, &ties[tie], tie, recipe, clusters));
+                    self.observer.event(Event::Advance { steps: 1 });
+                }
+            }
+        }
+        let chosen = (0..partitions.len())
+            .fold(0, |best, i| if partitions[i].information > partitions[best].information { i } else { best });
+        let candidates = partitions.iter().map(|p| candidate(p, &ties, &spaces)).collect();
+        let partition = partitions.swap_remove(chosen);
+        let tie = ties.swap_remove(partition.tie);
+        let space = spaces.swap_remove(tie.space);
+        self.finish(space, tie, partition, clusters, count, chosen, candidates)
+    }
+
+    fn check_cancelled(&self) -> Result<()> {
+        if self.observer.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    fn graphs(&self) -> Vec<(usize, f64)> {
+        match self.config.neighbours {
+            // Two thirds as in the smaller of the default graphs.
+            Some(k) => vec![(k, (2.0 * k as f64 / 3.0).max(1.0))],
+            None => GRAPHS.to_vec(),
+        }
+    }
+
+    fn affinities(&self) -> Vec<AffinityKind> {
+        match self.config.affinity {
+            Some(affinity) => vec![affinity],
+            None => vec![AffinityKind::Cosine],
+        }
+    }
+
+    fn more_spaces(&self) -> Vec<(Preparation, AffinityKind)> {
+        let preparations = preparations(self.features.n_rows(), self.features.n_cols());
+        let all = self.affinities().into_iter().flat_map(|a| preparations.iter().map(move |p| (*p, a)));
+        all.skip(1).collect()
+    }
+
+    fn space(&self, preparation: Preparation, affinity: AffinityKind) -> Result<Space> {
+        self.check_cancelled()?;
+        observe::phase(self.observer, "neighbours", None);
+        let largest = self.graphs().iter().map(|g| g.0).max().unwrap_or(1);
+        Space::new(self.features, preparation, self.principal.as_ref(), affinity, largest)
+    }
+
+    /// The number of clusters, how it was chosen, and the eigenvectors that the choice needed.
+    fn count(&self, space: &Space) -> Result<(usize, Option<Count>, Option<Pairs>)> {
+        if let Clusters::Fixed(k) = self.config.clusters {
+            return Ok((k, None, None));
+        }
+        let n = self.features.n_rows();
+        let largest =
+            self.config.max_clusters.unwrap_or_else(|| (n / MAX_CLUSTERS.1).clamp(2, MAX_CLUSTERS.0)).min(n - 1);
+        let grid = count::grid(largest);
+        let (neighbours, perplexity) = self.graphs()[0];
+        let scaled = space.graph(neighbours, perplexity, self.seed);
+        let pairs = spectrum(&scaled.membership, largest, self.seed)?;
+        observe::phase(self.observer, "count", Some(grid.len() as u64));
+        let points = |k: usize| (spectral_points(&pairs, k), k);
+        let curve = count::curve(&grid, &points, &self.coded.0, self.coded.1, self.seed, self.observer)?;
+        let count = count::choose(curve);
+        Ok((count.clusters, Some(count), Some(pairs)))
+    }
+
+    fn partition(&self, space: &Space, tie: &Tie, index: usize, recipe: Recipe, clusters: usize) -> Partition {
+        let (points, width) = match recipe {
+            Recipe::Spectral => (spectral_points(&tie.pairs, clusters), clusters),
+            Recipe::Smoothed => (smoothed_points(&tie.scaled.membership, &space.rows, space.n_out()), space.n_out()),
+        };
+        let labels = kmeans::kmeans(&points, width, clusters, self.config.starts, self.seed).labels;
+        let information = space.edge_information(&labels, clusters);
+        Partition { tie: index, recipe, labels, information }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn finish(
+        &self,
+        space: Space,
+        tie: Tie,
+        partition: Partition,
+        clusters: usize,
+        count: Option<Count>,
+        chosen: usize,
+        candidates: Vec<Candidate>,
+    ) -> Result<Outcome> {
+        observe::phase(self.observer, "label", None);
+        let n = self.features.n_rows();
+        let mut model = self.model(&space, &tie, &partition.labels, clusters);
+        let Predictions { mut labels, confidence, .. } = model.vote(space.images(), false);
+        let anchor_agreement = labels.iter().zip(&partition.labels).filter(|(a, b)| a == b).count() as f64 / n as f64;
+        let names = by_size(&labels, clusters);
+        labels.iter_mut().chain(&mut model.labels).for_each(|l| *l = names[*l as usize]);
+        let (membership, scaling) = (tie.scaled.membership, tie.scaled.scaling);
+        let described = describe::describe(&space.rows, space.n_out(), &labels, clusters, &confidence, &membership)?;
+        let mut summary = Summary {
+            chosen,
+            candidates,
+            count,
+            coding_length: coding::coding_length(&self.coded.0, self.coded.1, &labels, clusters)?,
+            eigenvalues: tie.pairs.values,
+            effective_support: membership.effective_support(),
+            scaling_products: scaling.products,
+            scaling_error: scaling.error,
+            anchors: model.labels.len(),
+            anchor_agreement,
+            warnings: Vec::new(),
+        };
+        self.warn(&mut summary, &described, scaling.converged);
+        Ok(Outcome {
+            model,
+            labels,
+            confidence,
+            n_dims: space.n_out(),
+            representation: space.rows,
+            membership,
+            clusters: described,
+            summary,
+        })
+    }
+
+    /// The voting model of a partition: all rows, or evenly many of every cluster with a graph of their own.
+    fn model(&self, space: &Space, tie: &Tie, labels: &[u32], clusters: usize) -> Model {
+        let n = labels.len();
+        let most = self.config.anchors.unwrap_or(ANCHORS);
+        let q = space.n_out();
+        let mut model = Model {
+            clusters,
+            transform: space.transform.clone(),
+            affinity: space.affinity.clone(),
+            metric: space.metric.clone(),
+            anchors: Vec::new(),
+            labels: Vec::new(),
+            log_scale: Vec::new(),
+            temperature: Vec::new(),
+            top: Vec::new(),
+            neighbours: tie.neighbours,
+            perplexity: tie.perplexity,
+        };
+        let images = space.images();
+        if n <= most {
+            model.anchors = images.to_vec();
+            model.labels = labels.to_vec();
+            model.log_scale.clone_from(&tie.scaled.scaling.log_scale);
+            let Temperatures { eta, top } = tie.scaled.temperatures.clone();
+            (model.temperature, model.top) = (eta, top);
+            return model;
+        }
+        let mut kept: Vec<usize> = coding::members(labels, clusters)
+            .iter()
+            .flat_map(|members| {
+                // At least one of each, evenly spaced.
+                let count = (members.len() * most).div_ceil(n).min(members.len());
+                (0..count).map(move |i| members[i * members.len() / count])
+            })
+            .collect();
+        kept.sort_unstable();
+        model.anchors = kept.iter().flat_map(|i| &images[i * q..(i + 1) * q]).copied().collect();
+        model.labels = kept.iter().map(|i| labels[*i]).collect();
+        let of = |values: &[f64]| kept.iter().map(|i| values[*i]).collect();
+        model.log_scale = of(&tie.scaled.scaling.log_scale);
+        model.temperature = of(&tie.scaled.temperatures.eta);
+        model.top = of(&tie.scaled.temperatures.top);
+        model
+    }
+
+    fn warn(&self, summary: &mut Summary, clusters: &[Cluster], converged: bool) {
+        let mut warn = |text: String| summary.warnings.push(text);
+        if !converged {
+            warn(format!("the membership is not doubly stochastic: row sums are off by {:.1e}", summary.scaling_error));
+        }
+        if summary.effective_support < 5.0 {
+            warn(format!(
+                "each row is tied to {:.1} others only: the graph may fall apart into more pieces than clusters",
+                summary.effective_support
+            ));
+        }
+        if summary.effective_support > 0.5 * self.features.n_rows() as f64 {
+            warn("rows are tied to most other rows alike: there may be no clusters".into());
+        }
+        let smallest = clusters.iter().map(|c| c.size).min().unwrap_or(0);
+        if smallest < 5 * self.coded.1 && summary.count.as_ref().is_some_and(|c| c.by == "coding length") {
+            warn(format!("the smallest cluster has {smallest} rows: coding length favours few clusters then"));
+        }
+        if let Some(count) = &summary.count
+            && count.curve.last().is_some_and(|t| t.clusters == count.clusters)
+        {
+            warn(format!("{} clusters is the most that was tried: --max-clusters raises it", count.clusters));
+        }
+        if summary.anchor_agreement < 0.97 {
+            warn(format!(
+                "{:.1} % of the rows change their cluster when their neighbours vote: the clusters overlap",
+                100.0 * (1.0 - summary.anchor_agreement)
+            ));
+        }
+        if self.features.n_cols() <= 2 {
+            warn("rows of one or two raw coordinates have no subspaces to find: embed them first".into());
+        }
+    }
+}
+
+fn candidate(partition: &Partition, ties: &[Tie], spaces: &[Space]) -> Candidate {
+    let tie = &ties[partition.tie];
+    let space = &spaces[tie.space];
+    Candidate {
+        preparation: space.preparation.to_string(),
+        affinity: match space.affinity {
+            Affinity::Cosine => AffinityKind::Cosine,
+            Affinity::Absolute => AffinityKind::Absolute,
+            Affinity::Weighted => AffinityKind::LeastSquares,
+        }
+        .to_string(),
+        neighbours: tie.neighbours,
+        recipe: partition.recipe.to_string(),
+        information: partition.information,
+    }
+}
+
+/// The new name of every label: by decreasing size, ties by the smallest row.
+fn by_size(labels: &[u32], clusters: usize) -> Vec<u32> {
+    let members = coding::members(labels, clusters);
+    let mut order: Vec<usize> = (0..clusters).collect();
+    order.sort_by_key(|c| (std::cmp::Reverse(members[*c].len()), members[*c].first().copied().unwrap_or(usize::MAX)));
+    let mut names = vec![0; clusters];
+    order.iter().zip(0..).for_each(|(c, name)| names[*c] = name);
+    names
+}

@@ -1,0 +1,181 @@
+//! A clustering that labels new rows: training rows vote.
+
+use rayon::prelude::*;
+
+use super::graph::{log_kernel, temperature};
+use super::neighbours::{Affinity, Search};
+use super::prepare::{Features, Transform};
+use crate::error::{Error, Result};
+
+/// A clustering as a function of a row: what predictions need, and nothing else.
+///
+/// A row is prepared like the training rows, its nearest anchors are found, and each gives its cluster the kernel value between
+/// the two times its doubly stochastic scaling: the row's membership in the graph of the anchors. The label of a row does
+/// not depend on which rows come with it. A row that is itself an anchor has no vote of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// Number of clusters; labels are below it.
+    pub clusters: usize,
+    /// From rows to unit rows.
+    pub transform: Transform,
+    /// How products become affinities.
+    pub affinity: Affinity,
+    /// From unit rows to rows whose products are taken, `q x p`, and the regularised leverage it implies; for
+    /// [`Affinity::Weighted`] only.
+    pub metric: Option<Vec<f32>>,
+    /// Anchors: images of training rows.
+    pub anchors: Vec<f32>,
+    /// The cluster of each anchor.
+    pub labels: Vec<u32>,
+    /// `ln u` of each anchor.
+    pub log_scale: Vec<f64>,
+    /// Temperature of each anchor.
+    pub temperature: Vec<f64>,
+    /// Affinity of each anchor to its nearest row.
+    pub top: Vec<f64>,
+    /// Voters per row.
+    pub neighbours: usize,
+    /// Effective number of voters.
+    pub perplexity: f64,
+}
+
+/// What a model says of rows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Predictions {
+    /// The cluster with the largest share of the votes.
+    pub labels: Vec<u32>,
+    /// That share.
+    pub confidence: Vec<f32>,
+    /// Shares of all clusters, `n x clusters`; empty unless asked for.
+    pub shares: Vec<f32>,
+    /// One minus the affinity to the nearest anchor (at most one): 0 where training rows are, 1 orthogonal to all of them.
+    pub strangeness: Vec<f32>,
+}
+
+/// Rows labelled at a time: bounds the memory of the images.
+const ROWS: usize = 1 << 16;
+
+impl Model {
+    /// Values of a row.
+    pub fn n_cols(&self) -> usize {
+        self.transform.center.len()
+    }
+
+    /// Values of an image whose products are taken.
+    pub fn n_out(&self) -> usize {
+        self.metric.as_ref().map_or(self.transform.n_out(), |m| m.len() / self.transform.n_out())
+    }
+
+    /// What every row's neighbours vote for; with `shares`, all of it. Cost: `2 n_anchors n_out` flop per row.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the rows do not have the model's number of columns.
+    pub fn predict(&self, features: &Features<'_>, shares: bool) -> Result<Predictions> {
+        if features.n_cols() != self.n_cols() {
+            return Err(Error::Shape { what: "a row", found: features.n_cols(), expected: self.n_cols() });
+        }
+        let mut out = Predictions::default();
+        for values in features.values().chunks(ROWS * self.n_cols()) {
+            let part = self.vote(&self.images(&self.transform.apply(values)), shares);
+            out.labels.extend(part.labels);
+            out.confidence.extend(part.confidence);
+            out.shares.extend(part.shares);
+            out.strangeness.extend(part.strangeness);
+        }
+        Ok(out)
+    }
+
+    /// Images of unit rows under the metric.
+    fn images(&self, rows: &[f32]) -> Vec<f32> {
+        match &self.metric {
+            None => rows.to_vec(),
+            Some(metric) => super::represent::images(rows, self.transform.n_out(), metric),
+        }
+    }
+
+    /// The votes on images.
+    pub(crate) fn vote(&self, images: &[f32], shares: bool) -> Predictions {
+        let q = self.n_out();
+        let weights = |rows: &[f32]| match self.affinity {
+            Affinity::Weighted => super::represent::weights(rows, q),
+            _ => Vec::new(),
+        };
+        let anchor_weights = weights(&self.anchors);
+        let search = Search { rows: &self.anchors, n_cols: q, affinity: &self.affinity, weights: &anchor_weights };
+        // One more than needed: a row that is an anchor is left out of its own vote.
+        let near = search.nearest(images, &weights(images), self.neighbours + 1, false);
+        let ballots: Vec<Ballot> = near
+            .index
+            .par_chunks(near.k)
+            .zip(near.affinity.par_chunks(near.k))
+            .zip(images.par_chunks(q))
+            .map(|((index, affinity), row)| self.ballot(index, affinity, row))
+            .collect();
+        let mut out = Predictions::default();
+        for ballot in ballots {
+            let (label, most) = ballot.winner();
+            out.labels.push(label);
+            out.confidence.push(most as f32);
+            out.strangeness.push(1.0 - ballot.nearest.min(1.0));
+            if shares {
+                let from = out.shares.len();
+                out.shares.resize(from + self.clusters, 0.0);
+                ballot.votes.iter().for_each(|(label, share)| out.shares[from + *label as usize] = *share as f32);
+            }
+        }
+        out
+    }
+
+    fn ballot(&self, index: &[u32], affinity: &[f32], row: &[f32]) -> Ballot {
+        let q = row.len();
+        let own = index.iter().position(|i| self.anchors[*i as usize * q..(*i as usize + 1) * q] == *row);
+        let voters: Vec<(usize, f32)> = index
+            .iter()
+            .zip(affinity)
+            .enumerate()
+            .filter(|(slot, _)| Some(*slot) != own)
+            .map(|(_, (i, a))| (*i as usize, *a))
+            .take(self.neighbours)
+            .collect();
+        let Some((_, nearest)) = voters.first().copied() else {
+            // A single anchor, asked about itself.
+            return Ballot { votes: vec![(self.labels[index[0] as usize], 1.0)], nearest: affinity[0] };
+        };
+        let near: Vec<f32> = voters.iter().map(|v| v.1).collect();
+        let (eta, top) = (temperature(&near, self.perplexity), f64::from(nearest));
+        // Votes may be far below one everywhere: only their ratios count.
+        let logs: Vec<f64> = voters
+            .iter()
+            .map(|(i, a)| {
+                log_kernel(f64::from(*a), [eta, self.temperature[*i]], [top, self.top[*i]]) + self.log_scale[*i]
+            })
+            .collect();
+        let largest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let mut votes: Vec<(u32, f64)> = Vec::new();
+        for ((i, _), log) in voters.iter().zip(&logs) {
+            let vote = (log - largest).exp();
+            match votes.iter_mut().find(|(label, _)| *label == self.labels[*i]) {
+                Some((_, sum)) => *sum += vote,
+                None => votes.push((self.labels[*i], vote)),
+            }
+        }
+        let total: f64 = votes.iter().map(|v| v.1).sum();
+        votes.iter_mut().for_each(|v| v.1 /= total);
+        Ballot { votes, nearest }
+    }
+}
+
+/// One row's votes.
+struct Ballot {
+    /// Share of every cluster that has one, that of the nearest anchor first.
+    votes: Vec<(u32, f64)>,
+    /// Affinity to the nearest anchor.
+    nearest: f32,
+}
+
+impl Ballot {
+    /// The first of equals is the cluster of the nearer anchor, whatever its number.
+    fn winner(&self) -> (u32, f64) {
+        self.votes.iter().fold(self.votes[0], |best, v| if v.1 > best.1 { *v } else { best })
+    }
+}

@@ -1,0 +1,289 @@
+//! From the user's rows to unit rows: centre, optionally project and whiten, bring to length one.
+
+use rayon::prelude::*;
+use subspan_linalg::{Mat, eigh, gemm, par_gram};
+
+use super::eigen;
+use crate::error::{Error, Result};
+
+/// Rows in memory, checked once.
+#[derive(Debug, Clone, Copy)]
+pub struct Features<'a> {
+    values: &'a [f32],
+    n_cols: usize,
+}
+
+impl<'a> Features<'a> {
+    /// Row-major `values` of `n_cols` columns.
+    ///
+    /// # Errors
+    /// [`Error::Empty`], [`Error::Shape`] if the last row is not whole, [`Error::NonFinite`].
+    ///
+    /// ```
+    /// use subspan::cluster::Features;
+    /// assert!(Features::new(&[1.0, 2.0, 3.0], 2).is_err());
+    /// assert!(Features::new(&[1.0, f32::NAN], 2).is_err());
+    /// ```
+    pub fn new(values: &'a [f32], n_cols: usize) -> Result<Self> {
+        if n_cols == 0 || values.is_empty() {
+            return Err(Error::Empty { what: if n_cols == 0 { "columns" } else { "rows" } });
+        }
+        if !values.len().is_multiple_of(n_cols) {
+            return Err(Error::Shape { what: "the last row", found: values.len() % n_cols, expected: n_cols });
+        }
+        match values.iter().position(|v| !v.is_finite()) {
+            Some(at) => {
+                Err(Error::NonFinite { row: (at / n_cols) as u64, column: at % n_cols, value: f64::from(values[at]) })
+            }
+            None => Ok(Self { values, n_cols }),
+        }
+    }
+
+    /// Number of rows.
+    pub fn n_rows(&self) -> usize {
+        self.values.len() / self.n_cols
+    }
+
+    /// Values per row.
+    pub fn n_cols(&self) -> usize {
+        self.n_cols
+    }
+
+    /// All values, row-major.
+    pub fn values(&self) -> &'a [f32] {
+        self.values
+    }
+}
+
+/// What is done with rows before they are brought to length one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Preparation {
+    /// The mean is subtracted; rows wider than the limit, if one is given, are projected to that many principal directions.
+    Centered(Option<usize>),
+    /// So many principal components, each divided by its standard deviation to the given power: 0 keeps them as they are,
+    /// ½ halves the differences between them on a logarithmic scale, 1 makes them equal.
+    Whitened(usize, f64),
+}
+
+impl std::fmt::Display for Preparation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Centered(None) => f.write_str("centered"),
+            Self::Centered(Some(p)) => write!(f, "centered, {p} components"),
+            Self::Whitened(p, power) if *power == 1.0 => write!(f, "whitened, {p} components"),
+            Self::Whitened(p, power) if *power == 0.5 => write!(f, "half whitened, {p} components"),
+            Self::Whitened(p, power) => write!(f, "whitened to the power {power}, {p} components"),
+        }
+    }
+}
+
+/// A fitted map from rows to unit rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transform {
+    /// Subtracted from every row.
+    pub center: Vec<f32>,
+    /// `p x n_cols`, applied to the centred row; without it the row stays as wide as it is.
+    pub map: Option<Vec<f32>>,
+}
+
+/// Rows per task; also the unit to which inputs are padded, so that a row's image does not depend on its company.
+pub(crate) const BLOCK: usize = 64;
+
+impl Transform {
+    /// Values of an image.
+    pub fn n_out(&self) -> usize {
+        self.map.as_ref().map_or(self.center.len(), |m| m.len() / self.center.len())
+    }
+
+    /// The unit images of rows (`n x n_cols`); a row that equals the mean becomes zero. The image of a row does not depend on
+    /// which rows come with it.
+    ///
+    /// # Panics
+    /// If `values` does not hold whole rows.
+    pub fn apply(&self, values: &[f32]) -> Vec<f32> {
+        let (d, p) = (self.center.len(), self.n_out());
+        assert!(values.len().is_multiple_of(d), "whole rows");
+        let mut out = vec![0f32; values.len() / d * p];
+        out.par_chunks_mut(BLOCK * p).zip(values.par_chunks(BLOCK * d)).for_each(|(out, values)| {
+            let mut centered = vec![0f32; BLOCK * d];
+            for (c, v) in centered.chunks_exact_mut(d).zip(values.chunks_exact(d)) {
+                c.iter_mut().zip(v).zip(&self.center).for_each(|((c, v), m)| *c = v - m);
+            }
+            match &self.map {
+                None => out.copy_from_slice(&centered[..out.len()]),
+                Some(map) => {
+                    let mut images = vec![0f32; BLOCK * p];
+                    gemm::mul_transposed(&centered, map, d, &mut images);
+                    out.copy_from_slice(&images[..out.len()]);
+                }
+            }
+            out.chunks_exact_mut(p).for_each(to_unit);
+        });
+        out
+    }
+}
+
+/// Brings a row to length one; a row of zeros stays.
+pub(crate) fn to_unit(row: &mut [f32]) {
+    let square: f64 = row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
+    if square > 0.0 {
+        let inverse = square.sqrt().recip();
+        row.iter_mut().for_each(|v| *v = (f64::from(*v) * inverse) as f32);
+    }
+}
+
+/// Principal directions of centred rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Principal {
+    pub(crate) mean: Vec<f32>,
+    /// Variances, descending.
+    pub(crate) variances: Vec<f64>,
+    /// One direction per row, `count x n_cols`.
+    pub(crate) directions: Vec<f32>,
+}
+
+/// Rows converted to double precision at a time.
+const GRAM_ROWS: usize = 4096;
+/// Most rows from which directions of wide data are computed, evenly spaced; the Gram matrix of rows has this side then.
+const WIDE_ROWS: usize = 3000;
+
+pub(crate) fn mean(features: &Features<'_>) -> Vec<f32> {
+    let (n, d) = (features.n_rows(), features.n_cols);
+    let parts: Vec<Vec<f64>> = features
+        .values
+        .par_chunks(GRAM_ROWS * d)
+        .map(|rows| {
+            let mut sum = vec![0.0; d];
+            rows.chunks_exact(d).for_each(|r| sum.iter_mut().zip(r).for_each(|(s, v)| *s += f64::from(*v)));
+            sum
+        })
+        .collect();
+    (0..d).map(|j| (parts.iter().map(|p| p[j]).sum::<f64>() / n as f64) as f32).collect()
+}
+
+impl Principal {
+    /// At most `count` leading directions; fewer where the data has fewer.
+    pub(crate) fn fit(features: &Features<'_>, count: usize, seed: u64) -> Result<Self> {
+        let (n, d) = (features.n_rows(), features.n_cols);
+        let mean = mean(features);
+        let centered =
+            |row: &[f32]| -> Vec<f64> { row.iter().zip(&mean).map(|(v, m)| f64::from(*v) - f64::from(*m)).collect() };
+        let (variances, directions) = if d <= n {
+            let mut gram = Mat::zeros(d, d);
+            for rows in features.values.chunks(GRAM_ROWS * d) {
+                let block: Vec<f64> = rows.par_chunks(d).flat_map_iter(&centered).collect();
+                let part = par_gram(&block, d);
+                gram.as_mut_slice().iter_mut().zip(part.as_slice()).for_each(|(g, p)| *g += p);
+            }
+            gram.as_mut_slice().iter_mut().for_each(|g| *g /= n as f64);
+            let (values, vectors) = leading(&gram, count, seed)?;
+            let k = values.len();
+            let directions: Vec<f32> =
+                (0..k).flat_map(|j| (0..d).map(move |i| (i, j))).map(|(i, j)| vectors[i * k + j] as f32).collect();
+            (values, directions)
+        } else {
+            // Rows of the Gram matrix are samples: its vectors combine samples to directions.
+            let step = n.div_ceil(WIDE_ROWS);
+            let rows: Vec<f64> = features.values.chunks_exact(d).step_by(step).flat_map(&centered).collect();
+            let m = rows.len() / d;
+            let mut gram = Mat::zeros(m, m);
+            gemm::mul_transposed(&rows, &rows, d, gram.as_mut_slice());
+            gram.as_mut_slice().iter_mut().for_each(|g| *g /= m as f64);
+            let (values, vectors) = leading(&gram, count, seed)?;
+            let k = values.len();
+            let mut directions = vec![0.0; k * d];
+            gemm::transposed_mul(&vectors, k, &rows, d, &mut directions);
+            for (direction, value) in directions.chunks_exact_mut(d).zip(&values) {
+                let inverse = (value * m as f64).sqrt().recip();
+                direction.iter_mut().for_each(|v| *v *= inverse);
+            }
+            (values, directions.into_iter().map(|v| v as f32).collect())
+        };
+        Ok(Self { mean, variances, directions })
+    }
+
+    /// The transform that keeps `count` components, each divided by its standard deviation to `power`.
+    pub(crate) fn transform(&self, count: usize, power: f64) -> Transform {
+        let d = self.mean.len();
+        let map = self
+            .directions
+            .chunks_exact(d)
+            .zip(&self.variances)
+            .take(count)
+            .flat_map(|(direction, variance)| {
+                let scale = variance.powf(-0.5 * power) as f32;
+                direction.iter().map(move |v| v * scale)
+            })
+            .collect();
+        Transform { center: self.mean.clone(), map: Some(map) }
+    }
+}
+
+/// Variances below this share of the largest are rounding of single-precision data, not directions.
+const NEGLIGIBLE: f64 = 1e-9;
+
+/// Leading eigenpairs of a positive semidefinite matrix, without negligible ones; vectors `side x found`.
+fn leading(gram: &Mat, count: usize, seed: u64) -> Result<(Vec<f64>, Vec<f64>)> {
+    let n = gram.n_rows();
+    let count = count.min(n);
+    let pairs = if 4 * count < n {
+        eigen::largest(gram, count, 0.0, 1e-6, seed)?
+    } else {
+        let e = eigh(gram)?;
+        let vectors =
+            (0..n).flat_map(|i| (0..count).map(move |j| (i, j))).map(|(i, j)| e.vectors[(i, n - 1 - j)]).collect();
+        eigen::Pairs { values: e.values.into_iter().rev().take(count).collect(), vectors, residual: 0.0 }
+    };
+    let kept = pairs.values.iter().take_while(|v| **v > NEGLIGIBLE * pairs.values[0] && **v > 0.0).count();
+    if kept == 0 {
+        return Err(Error::Constant);
+    }
+    let vectors = pairs.vectors.chunks_exact(count).flat_map(|row| row[..kept].iter().copied()).collect();
+    Ok((pairs.values[..kept].to_vec(), vectors))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draw::Stream;
+
+    fn noise(n: usize, d: usize) -> Vec<f32> {
+        let mut rng = Stream::new(0, "noise").rng(0);
+        (0..n * d).map(|at| (rng.normal() * (1.0 + (at % d) as f64) + 3.0) as f32).collect()
+    }
+
+    #[test]
+    fn directions_are_orthonormal_and_whitening_makes_variances_equal_also_for_wide_rows() {
+        for (n, d) in [(300, 6), (20, 50)] {
+            let values = noise(n, d);
+            let features = Features::new(&values, d).unwrap();
+            let p = Principal::fit(&features, 5, 0).unwrap();
+            let mut gram = vec![0f32; 25];
+            gemm::mul_transposed(&p.directions, &p.directions, d, &mut gram);
+            assert!((0..25).all(|at| (gram[at] - f32::from(u8::from(at / 5 == at % 5))).abs() < 1e-4), "{gram:?}");
+            let map = p.transform(5, 1.0);
+            for direction in map.map.as_ref().unwrap().chunks_exact(d) {
+                let variance: f64 = values
+                    .chunks_exact(d)
+                    .map(|r| {
+                        let v: f64 =
+                            r.iter().zip(&p.mean).zip(direction).map(|((v, m), w)| f64::from((v - m) * w)).sum();
+                        v * v / n as f64
+                    })
+                    .sum();
+                assert!((variance - 1.0).abs() < 1e-3, "{variance}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_does_not_depend_on_its_company() {
+        let (n, d) = (130, 7);
+        let values = noise(n, d);
+        let t = Principal::fit(&Features::new(&values, d).unwrap(), 4, 0).unwrap().transform(4, 0.5);
+        let all = t.apply(&values);
+        for i in [0, 63, 64, 129] {
+            assert_eq!(t.apply(&values[i * d..(i + 1) * d]), all[i * 4..(i + 1) * 4]);
+        }
+    }
+}

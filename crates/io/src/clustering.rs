@@ -1,0 +1,182 @@
+//! Clusterings as `.safetensors` files.
+//!
+//! Tensors of a model: `center` (f32, `D`); optionally `map` (f32, `p x D`) and `metric` (f32, `q x p`); `anchors` (f32, `a x q`),
+//! `anchor_labels` (u32, `a`), `log_scale`, `temperature` and `top` (f64, `a`). The metadata's entry `subspan` is a JSON
+//! object with `format`, `version`, `clusters`, `affinity`, `neighbours` and `perplexity`. A file is not trusted: everything that
+//! predictions rely on is checked.
+
+use std::collections::BTreeMap;
+
+use safetensors::tensor::Dtype;
+use serde::{Deserialize, Serialize};
+use subspan::classify;
+use subspan::cluster::{Affinity, Cluster, Model, Transform};
+
+use crate::atomic::AtomicFile;
+use crate::error::{IoError, Result};
+use crate::model::{Reader, Stored, put_f32, read_model, reading, write_tensors};
+
+/// What this version writes and reads.
+const FORMAT: &str = "subspan-clustering-1";
+
+/// The metadata's entry.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    format: String,
+    version: String,
+    clusters: usize,
+    affinity: String,
+    neighbours: usize,
+    perplexity: f64,
+}
+
+/// Names of affinities in a file.
+const AFFINITIES: [(&str, Affinity); 3] =
+    [("cosine", Affinity::Cosine), ("absolute", Affinity::Absolute), ("weighted", Affinity::Weighted)];
+
+/// A model of this program.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AnyModel {
+    /// Of `subspan classify`.
+    Classifier(classify::Model),
+    /// Of `subspan cluster`.
+    Clustering(Model),
+}
+
+/// Reads a classifier or a clustering and checks it.
+///
+/// # Errors
+/// As [`read_model`].
+pub fn read_any_model(path: &str) -> Result<AnyModel> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: String,
+    }
+    let clustering = reading(path, |reader, header| {
+        let format: Format = serde_json::from_str(header).map_err(|e| IoError::corrupt(path, "metadata", e))?;
+        if format.format != FORMAT {
+            return Ok(None);
+        }
+        let header: Header = serde_json::from_str(header).map_err(|e| IoError::corrupt(path, "metadata", e))?;
+        read(reader, &header).map(Some)
+    })?;
+    match clustering {
+        Some(model) => Ok(AnyModel::Clustering(model)),
+        None => read_model(path).map(AnyModel::Classifier),
+    }
+}
+
+fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
+    let Some((_, affinity)) = AFFINITIES.iter().find(|(name, _)| *name == header.affinity) else {
+        return Err(reader.corrupt("affinity", format!("unknown affinity {}", header.affinity)));
+    };
+    let (center, shape) = reader.f32("center")?;
+    if shape.len() != 1 || center.is_empty() {
+        return Err(reader.corrupt("center", format!("shape {shape:?} instead of one dimension")));
+    }
+    let matrix = |name: &str, columns: Option<usize>| -> Result<(Vec<f32>, usize, usize)> {
+        let (values, shape) = reader.f32(name)?;
+        match shape[..] {
+            [rows, found] if rows > 0 && found > 0 && columns.is_none_or(|c| c == found) => Ok((values, rows, found)),
+            _ => Err(reader.corrupt(name, format!("shape {shape:?} does not fit the other tensors"))),
+        }
+    };
+    let (map, p) = if reader.has("map") {
+        let (values, rows, _) = matrix("map", Some(center.len()))?;
+        (Some(values), rows)
+    } else {
+        (None, center.len())
+    };
+    let (metric, q) = if reader.has("metric") {
+        let (values, rows, _) = matrix("metric", Some(p))?;
+        (Some(values), rows)
+    } else {
+        (None, p)
+    };
+    let (anchors, n_anchors, _) = matrix("anchors", Some(q))?;
+    let labels: Vec<u32> = reader.offsets("anchor_labels")?.into_iter().map(|l| l as u32).collect();
+    if labels.len() != n_anchors || labels.iter().any(|l| *l as usize >= header.clusters) {
+        let detail = format!("{} labels of {} clusters for {n_anchors} anchors", labels.len(), header.clusters);
+        return Err(reader.corrupt("anchor_labels", detail));
+    }
+    let temperature = reader.f64("temperature", n_anchors)?;
+    if let Some(at) = temperature.iter().position(|t| *t <= 0.0) {
+        return Err(reader.corrupt("temperature", format!("value number {at} is not positive")));
+    }
+    if header.neighbours == 0 || header.neighbours > MAX_NEIGHBOURS || !(header.perplexity >= 1.0) {
+        let detail = format!("{} voters of perplexity {}", header.neighbours, header.perplexity);
+        return Err(reader.corrupt("metadata", detail));
+    }
+    Ok(Model {
+        clusters: header.clusters,
+        transform: Transform { center, map },
+        affinity: affinity.clone(),
+        metric,
+        anchors,
+        labels,
+        log_scale: reader.f64("log_scale", n_anchors)?,
+        temperature,
+        top: reader.f64("top", n_anchors)?,
+        neighbours: header.neighbours,
+        perplexity: header.perplexity,
+    })
+}
+
+/// Far above any graph; a bound on what a damaged file can make predictions allocate.
+const MAX_NEIGHBOURS: usize = 1 << 16;
+
+/// Writes a clustering's model into `file`, which is then complete. Equal models give equal bytes.
+///
+/// # Errors
+/// [`IoError::Write`].
+pub fn write_clustering(model: &Model, file: AtomicFile) -> Result<()> {
+    let mut tensors = BTreeMap::new();
+    let (d, p, q) = (model.n_cols(), model.transform.n_out(), model.n_out());
+    let n = model.labels.len();
+    put_f32(&mut tensors, "center", Some(&model.transform.center), &[d]);
+    put_f32(&mut tensors, "map", model.transform.map.as_deref(), &[p, d]);
+    put_f32(&mut tensors, "metric", model.metric.as_deref(), &[q, p]);
+    put_f32(&mut tensors, "anchors", Some(&model.anchors), &[n, q]);
+    put_u32(&mut tensors, "anchor_labels", &model.labels);
+    for (name, values) in [("log_scale", &model.log_scale), ("temperature", &model.temperature), ("top", &model.top)] {
+        tensors.insert(name, (Dtype::F64, vec![n], values.iter().flat_map(|v| v.to_le_bytes()).collect()));
+    }
+    let name = AFFINITIES.iter().find(|(_, a)| *a == model.affinity).map_or("", |(name, _)| name);
+    let header = Header {
+        format: FORMAT.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        clusters: model.clusters,
+        affinity: name.into(),
+        neighbours: model.neighbours,
+        perplexity: model.perplexity,
+    };
+    let path = file.target().display().to_string();
+    let text = serde_json::to_string(&header).map_err(|e| IoError::write(&path)(std::io::Error::other(e)))?;
+    write_tensors(&tensors, Some(text), file)
+}
+
+/// Writes every cluster's subspace: `subspaces` (f32, orthonormal rows stacked, `Σr x p`), `offsets` (u32, one more than
+/// clusters) and `medoids` (u32, the typical row of each).
+///
+/// # Errors
+/// [`IoError::Write`].
+pub fn write_subspaces(clusters: &[Cluster], n_dims: usize, file: AtomicFile) -> Result<()> {
+    let mut rows = Vec::new();
+    let mut offsets = vec![0u32];
+    for cluster in clusters {
+        let basis = cluster.subspace.basis();
+        for j in 0..basis.n_cols() {
+            rows.extend(basis.col(j).iter().map(|v| *v as f32));
+        }
+        offsets.push((rows.len() / n_dims) as u32);
+    }
+    let mut tensors = BTreeMap::new();
+    put_f32(&mut tensors, "subspaces", Some(&rows), &[rows.len() / n_dims, n_dims]);
+    put_u32(&mut tensors, "offsets", &offsets);
+    put_u32(&mut tensors, "medoids", &clusters.iter().map(|c| c.medoid as u32).collect::<Vec<_>>());
+    write_tensors(&tensors, None, file)
+}
+
+fn put_u32(tensors: &mut BTreeMap<&'static str, Stored>, name: &'static str, values: &[u32]) {
+    tensors.insert(name, (Dtype::U32, vec![values.len()], values.iter().flat_map(|v| v.to_le_bytes()).collect()));
+}
