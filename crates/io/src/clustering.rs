@@ -103,7 +103,7 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
     if let Some(at) = temperature.iter().position(|t| *t <= 0.0) {
         return Err(reader.corrupt("temperature", format!("value number {at} is not positive")));
     }
-    if header.neighbours == 0 || header.neighbours > MAX_NEIGHBOURS || !(header.perplexity >= 1.0) {
+    if header.neighbours == 0 || header.neighbours > MAX_NEIGHBOURS || header.perplexity < 1.0 {
         let detail = format!("{} voters of perplexity {}", header.neighbours, header.perplexity);
         return Err(reader.corrupt("metadata", detail));
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use subspan::RunRecord;
-use subspan::cluster::{self, AffinityKind, Agreement, Clusters, Config, Features, Method, Outcome};
+use subspan::cluster::{self, AffinityKind, Agreement, Candidate, Clusters, Config, Features, Method, Outcome};
 use subspan_io::{
     AtomicFile, Labels, Matrix, write_bytes_atomically, write_clustering, write_json, write_membership, write_npy_f32,
     write_npy_i64, write_subspaces,
@@ -136,7 +136,9 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let values = matrix.to_f32()?;
     let features = Features::new(&values, matrix.n_cols())?;
     let outcome = cluster::run(&features, &job.config, session.seed, &watch)?;
-    let agreement = truth.as_ref().map(|t| cluster::agreement(&outcome.labels, &t.codes));
+    let score = |labels: &[u32]| truth.as_ref().map(|t| cluster::agreement(labels, &t.codes));
+    let agreement = score(&outcome.labels);
+    let candidates: Vec<Value> = outcome.summary.candidates.iter().map(|c| scored(c, score(&c.labels))).collect();
     watch.phase("write");
     outputs.write(&outcome)?;
 
@@ -145,6 +147,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     record.inputs.extend(truth.map(|t| t.input));
     configure(&mut record, job);
     results(&mut record, &outcome, agreement);
+    record.result("candidates", candidates);
     session.close(&mut record, &watch);
     let title = format!("Clusters of {}", job.matrix);
     let report = subspan_report::html(&title, "", std::slice::from_ref(&record));
@@ -163,6 +166,16 @@ fn read_truth(path: &str, matrix: &Matrix, matrix_path: &str) -> Result<Labels, 
         return Err(Failure::Work { message, hint: None });
     }
     Ok(labels)
+}
+
+/// A candidate with its scores, if there is a truth.
+fn scored(candidate: &Candidate, agreement: Option<Agreement>) -> Value {
+    let mut out = json!(candidate);
+    if let Some(a) = agreement {
+        out["accuracy"] = json!(a.accuracy);
+        out["nmi"] = json!(a.nmi);
+    }
+    out
 }
 
 fn configure(record: &mut RunRecord, job: &Job) {

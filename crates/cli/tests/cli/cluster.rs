@@ -101,7 +101,7 @@ fn rows_that_cannot_be_clustered_are_refused_and_nothing_is_left() {
         .file("few.npy", npy(&[1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.5, 0.1], 2))
         .file("same.npy", npy(&[1.0; 40], 2))
         .file("mean.npy", npy(&[1.0, 0.0, -1.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0, 0.0], 2))
-        .file("nan.npy", npy(&[1.0, 2.0, 3.0, f32::NAN], 2));
+        .file("nan.npy", npy(&[1.0, 2.0, 3.0, f32::NAN, 5.0, 6.0], 2));
     let files = place.files();
     let left: Vec<&str> = files.iter().map(String::as_str).collect();
     for (call, words) in [

@@ -83,6 +83,9 @@ pub struct Candidate {
     pub recipe: String,
     /// Mutual information across edges, nats; the largest is chosen.
     pub information: f64,
+    /// Its labels, before neighbours vote.
+    #[serde(skip)]
+    pub labels: Vec<u32>,
 }
 
 /// Figures of a run.
@@ -405,6 +408,7 @@ fn candidate(partition: &Partition, ties: &[Tie], spaces: &[Space]) -> Candidate
         neighbours: tie.neighbours,
         recipe: partition.recipe.to_string(),
         information: partition.information,
+        labels: partition.labels.clone(),
     }
 }
 
