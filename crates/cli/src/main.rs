@@ -5,7 +5,6 @@
 
 mod args;
 mod describe;
-mod directory;
 mod failure;
 mod interrupt;
 mod memory;

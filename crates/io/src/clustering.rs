@@ -2,7 +2,7 @@
 //!
 //! Tensors of a model: `center` (f32, `D`); optionally `map` (f32, `p x D`) and `metric` (f32, `q x p`); `anchors` (f32, `a x q`),
 //! `anchor_labels` (u32, `a`), `log_scale`, `temperature` and `top` (f64, `a`). The metadata's entry `subspan` is a JSON
-//! object with `format`, `version`, `clusters`, `affinity`, `neighbours` and `perplexity`. A file is not trusted: everything that
+//! object with `format`, `version`, `clusters`, `unit_first`, `affinity`, `neighbours` and `perplexity`. A file is not trusted: everything that
 //! predictions rely on is checked.
 
 use std::collections::BTreeMap;
@@ -25,6 +25,7 @@ struct Header {
     format: String,
     version: String,
     clusters: usize,
+    unit_first: bool,
     affinity: String,
     neighbours: usize,
     perplexity: f64,
@@ -109,7 +110,7 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
     }
     Ok(Model {
         clusters: header.clusters,
-        transform: Transform { center, map },
+        transform: Transform { unit_first: header.unit_first, center, map },
         affinity: affinity.clone(),
         metric,
         anchors,
@@ -146,6 +147,7 @@ pub fn write_clustering(model: &Model, file: AtomicFile) -> Result<()> {
         format: FORMAT.into(),
         version: env!("CARGO_PKG_VERSION").into(),
         clusters: model.clusters,
+        unit_first: model.transform.unit_first,
         affinity: name.into(),
         neighbours: model.neighbours,
         perplexity: model.perplexity,

@@ -6,12 +6,11 @@ use serde_json::{Value, json};
 use subspan::RunRecord;
 use subspan::cluster::{self, AffinityKind, Agreement, Candidate, Clusters, Config, Features, Method, Outcome};
 use subspan_io::{
-    AtomicFile, Labels, Matrix, write_bytes_atomically, write_clustering, write_json, write_membership, write_npy_f32,
-    write_npy_i64, write_subspaces,
+    AtomicFile, Labels, Matrix, OutputDirectory, write_bytes_atomically, write_clustering, write_json,
+    write_membership, write_npy_f32, write_npy_i64, write_subspaces,
 };
 use subspan_report::{count, percent, significant};
 
-use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::session::{Done, Session};
 use crate::summary::Summary;
@@ -95,8 +94,8 @@ const RUN: &str = "run.json";
 const REPORT: &str = "report.html";
 
 impl Outputs {
-    fn create(directory: &Directory, inputs: &[&str], session: &Session) -> Result<Self, Failure> {
-        let create = |name: &str| session.create_apart(&directory.path.join(name), inputs);
+    fn create(directory: &OutputDirectory, inputs: &[&str], session: &Session) -> Result<Self, Failure> {
+        let create = |name: &str| session.create_apart(&directory.path().join(name), inputs);
         for name in [RUN, REPORT] {
             drop(create(name)?);
         }
@@ -126,7 +125,7 @@ impl Outputs {
 pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let mut inputs = vec![job.matrix.as_str()];
     inputs.extend(job.truth.as_deref());
-    let directory = Directory::create(&job.output)?;
+    let directory = OutputDirectory::create(&job.output)?;
     let outputs = Outputs::create(&directory, &inputs, session)?;
     let watch = session.watch();
     watch.phase("read");
@@ -151,8 +150,8 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     session.close(&mut record, &watch);
     let title = format!("Clusters of {}", job.matrix);
     let report = subspan_report::html(&title, "", std::slice::from_ref(&record));
-    write_bytes_atomically(directory.path.join(REPORT), report.as_bytes())?;
-    write_json(directory.path.join(RUN), &record)?;
+    write_bytes_atomically(directory.path().join(REPORT), report.as_bytes())?;
+    write_json(directory.path().join(RUN), &record)?;
     directory.keep();
     let summary = summary(job, &matrix, &outcome, agreement, &record);
     Ok(Done { title, records: vec![record], summary })

@@ -4,7 +4,7 @@ use super::config::AffinityKind;
 use super::eigen::{self, Operator, Pairs};
 use super::graph::{self, Background, Membership, Scaled};
 use super::neighbours::{Affinity, Neighbours, Search};
-use super::prepare::{Features, Preparation, Principal, Transform, mean, to_unit};
+use super::prepare::{Features, Preparation, Principal, Transform, to_unit};
 use super::represent;
 use crate::error::{Error, Result};
 
@@ -28,16 +28,24 @@ const WIDE_ROWS: usize = 20_000;
 /// Columns that such rows keep.
 const WIDE_COLUMNS: usize = 128;
 
+/// Columns that rows keep for self-representation, where a matrix of that side is decomposed.
+const REPRESENTED_COLUMNS: usize = 256;
+
 /// The preparation of rows as they come.
-pub(crate) fn plain(n_rows: usize, n_cols: usize) -> Preparation {
-    Preparation::Centered((n_rows > WIDE_ROWS && n_cols > WIDE_COLUMNS).then_some(WIDE_COLUMNS))
+pub(crate) fn plain(n_rows: usize, n_cols: usize, affinity: AffinityKind) -> Preparation {
+    let limit = match affinity {
+        AffinityKind::LeastSquares => REPRESENTED_COLUMNS,
+        _ if n_rows > WIDE_ROWS => WIDE_COLUMNS,
+        _ => usize::MAX,
+    };
+    Preparation::Centered((n_cols > limit).then_some(limit))
 }
 
-/// The preparations worth a try: as they come, and with the leading directions toned down.
-pub(crate) fn preparations(n_rows: usize, n_cols: usize) -> Vec<Preparation> {
-    let mut all = vec![plain(n_rows, n_cols)];
+/// The preparations worth a try: as they come, and with the leading directions toned down. Least squares tones them down itself.
+pub(crate) fn preparations(n_rows: usize, n_cols: usize, affinity: AffinityKind) -> Vec<Preparation> {
+    let mut all = vec![plain(n_rows, n_cols, affinity)];
     // With few columns there is no tail of directions to bring forward.
-    if n_cols > 8 {
+    if n_cols > 8 && affinity != AffinityKind::LeastSquares {
         all.push(Preparation::Whitened(50.min(n_cols), 0.5));
         all.push(Preparation::Whitened(100.min(n_cols), 1.0));
     }
@@ -45,19 +53,22 @@ pub(crate) fn preparations(n_rows: usize, n_cols: usize) -> Vec<Preparation> {
 }
 
 impl Space {
+    /// Prepares rows and finds their neighbours; with `unit_first` the features are unit rows already, and new rows are to be.
     pub(crate) fn new(
         features: &Features<'_>,
+        unit_first: bool,
         preparation: Preparation,
-        principal: Option<&Principal>,
+        principal: &Principal,
         affinity: AffinityKind,
         k: usize,
     ) -> Result<Self> {
-        let transform = match (preparation, principal) {
-            (Preparation::Centered(Some(p)), Some(principal)) => principal.transform(p, 0.0),
-            (Preparation::Whitened(p, power), Some(principal)) => principal.transform(p, power),
-            _ => Transform { center: mean(features), map: None },
+        let mut transform = match preparation {
+            Preparation::Centered(Some(p)) => principal.transform(p, 0.0),
+            Preparation::Whitened(p, power) => principal.transform(p, power),
+            Preparation::Centered(None) => Transform { unit_first: false, center: principal.mean.clone(), map: None },
         };
         let rows = transform.apply(features.values());
+        transform.unit_first = unit_first;
         let p = transform.n_out();
         check_lengths(&rows, p)?;
         let (metric, images, weights) = match affinity {

@@ -42,7 +42,7 @@ pub(crate) fn grid(largest: usize) -> Vec<usize> {
 }
 
 /// Starts of k-means whose agreement is the stability.
-const STARTS: u64 = 4;
+const STARTS: usize = 4;
 
 /// Scores numbers of clusters; `points(k)` gives the rows to cluster and their width, `rows` (unit, `n x p`) are what is coded.
 pub(crate) fn curve(
@@ -59,7 +59,7 @@ pub(crate) fn curve(
             return Err(Error::Cancelled);
         }
         let (points, width) = points(*k);
-        let runs: Vec<_> = (0..STARTS).map(|s| kmeans(&points, width, *k, 1, seed ^ (s << 32))).collect();
+        let runs = kmeans(&points, width, *k, STARTS, seed);
         let mut agreement = Vec::new();
         for (i, a) in runs.iter().enumerate() {
             agreement.extend(runs[..i].iter().map(|b| nmi(&a.labels, &b.labels)));

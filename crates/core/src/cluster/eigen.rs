@@ -38,7 +38,7 @@ pub(crate) struct Pairs {
     pub(crate) values: Vec<f64>,
     /// `side x count`, row-major.
     pub(crate) vectors: Vec<f64>,
-    /// Largest residual `‖A v − λ v‖` of any pair.
+    /// Largest residual `‖A v − λ v‖ / |λ|` of any pair.
     pub(crate) residual: f64,
 }
 
@@ -51,8 +51,11 @@ const MAX_GROWTH: f64 = 1e5;
 /// Largest degree of the filter.
 const MAX_DEGREE: f64 = 40.0;
 
-/// The `count` largest eigenvalues and their vectors; `lower` bounds the spectrum from below, `tolerance` the residuals
-/// relative to the largest value. Returns what it has after 40 rounds; the residual tells.
+/// Eigenvalues below this share of the largest need no relative accuracy.
+const NEGLIGIBLE: f64 = 1e-7;
+
+/// The `count` largest eigenvalues and their vectors; `lower` bounds the spectrum from below, `tolerance` each residual
+/// relative to its own value. Returns what it has after 40 rounds; the residual tells.
 ///
 /// # Errors
 /// What the dense factorizations report (non-finite entries).
@@ -79,12 +82,12 @@ pub(crate) fn largest(op: &dyn Operator, count: usize, lower: f64, tolerance: f6
         op.apply(&v, width, &mut av);
         let values = rotate(&mut v, &mut av, width)?;
         let residual = residual(&v, &av, &values, count);
-        if residual <= tolerance * values[0].abs() || round == MAX_ROUNDS {
+        if residual <= tolerance || round == MAX_ROUNDS {
             pairs = Some((values, residual));
             break;
         }
         // Wide enough to divide by, even when the block has nothing but the bottom of the spectrum.
-        let cut = values[width - 1].max(lower + 0.02 * (values[0] - lower));
+        let cut = values[width - 1].max(lower + 1e-9 * (values[0] - lower));
         v = filtered(op, v, &av, width, [lower, cut, values[0]]);
         orthonormalize(&mut v, width)?;
     }
@@ -98,7 +101,7 @@ pub(crate) fn largest(op: &dyn Operator, count: usize, lower: f64, tolerance: f6
 fn filtered(op: &dyn Operator, x: Vec<f64>, ax: &[f64], width: usize, [lower, cut, top]: [f64; 3]) -> Vec<f64> {
     let (half, center) = (0.5 * (cut - lower), 0.5 * (cut + lower));
     let reach = ((top - center) / half).max(1.0 + 1e-9);
-    let degree = (MAX_GROWTH.acosh() / reach.acosh()).clamp(4.0, MAX_DEGREE) as usize;
+    let degree = (MAX_GROWTH.acosh() / reach.acosh()).clamp(1.0, MAX_DEGREE) as usize;
     let first = half / (top - center);
     let mut sigma = first;
     // y = (A x − center x) · first / half; scaled so that the top eigenvector keeps its length.
@@ -166,7 +169,8 @@ fn residual(v: &[f64], av: &[f64], values: &[f64], count: usize) -> f64 {
             squares[j] += (image[j] - values[j] * row[j]).powi(2);
         }
     }
-    squares.iter().fold(0.0, |m: f64, s| m.max(s.sqrt()))
+    let scale = |j: usize| values[j].abs().max(NEGLIGIBLE * values[0].abs()).max(f64::MIN_POSITIVE);
+    squares.iter().enumerate().fold(0.0, |m: f64, (j, s)| m.max(s.sqrt() / scale(j)))
 }
 
 fn dense(op: &dyn Operator, count: usize) -> Result<Pairs> {

@@ -5,7 +5,7 @@ use subspan_linalg::gemm;
 
 use crate::draw::{Rng, Stream};
 
-/// The best of several starts.
+/// The result of one start.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct KMeans {
     pub(crate) labels: Vec<u32>,
@@ -20,21 +20,19 @@ const SETTLED: f64 = 1e-5;
 /// Rows per task and per partial sum.
 const ROWS: usize = 512;
 
-/// Clusters rows of `d` values; starts are keyed by (seed, name, number).
+/// Clusters rows of `d` values from several starts, keyed by (seed, number); all results.
 ///
 /// # Panics
 /// If there are fewer rows than clusters.
-pub(crate) fn kmeans(points: &[f32], d: usize, k: usize, starts: usize, seed: u64) -> KMeans {
+pub(crate) fn kmeans(points: &[f32], d: usize, k: usize, starts: usize, seed: u64) -> Vec<KMeans> {
     let n = points.len() / d;
     assert!(k >= 1 && k <= n, "between one cluster and one per row");
     let stream = Stream::new(seed, "k-means");
     let squares: Vec<f32> = points.par_chunks(d).map(square).collect();
-    let runs: Vec<KMeans> = (0..starts)
+    (0..starts)
         .into_par_iter()
         .map(|s| Run { points, d, k, squares: &squares }.start(&mut stream.rng(s as u64)))
-        .collect();
-    let best = runs.into_iter().reduce(|best, run| if run.inertia < best.inertia { run } else { best });
-    best.unwrap_or(KMeans { labels: vec![0; n], inertia: f64::INFINITY })
+        .collect()
 }
 
 fn square(row: &[f32]) -> f32 {
@@ -180,17 +178,18 @@ mod tests {
             .flat_map(|i| [(i % 6) as f32 * 10.0, (i % 6 / 3) as f32 * 10.0])
             .map(|v| v + rng.normal() as f32 * 0.5)
             .collect();
-        let found = kmeans(&points, 2, 6, 5, 3);
+        let best = |runs: Vec<KMeans>| runs.into_iter().min_by(|a, b| a.inertia.total_cmp(&b.inertia)).unwrap();
+        let found = best(kmeans(&points, 2, 6, 5, 3));
         for i in 0..600 {
             assert_eq!(found.labels[i], found.labels[i % 6]);
         }
         assert!(found.inertia < 600.0);
-        assert_eq!(found, kmeans(&points, 2, 6, 5, 3));
+        assert_eq!(found, best(kmeans(&points, 2, 6, 5, 3)));
     }
 
     #[test]
     fn as_many_clusters_as_points_leave_nothing_over() {
         let points: Vec<f32> = (0..7).map(|i| (i * i) as f32).collect();
-        assert!(kmeans(&points, 1, 7, 3, 0).inertia < 1e-3);
+        assert!(kmeans(&points, 1, 7, 3, 0).iter().all(|run| run.inertia < 1e-3));
     }
 }

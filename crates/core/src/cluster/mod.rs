@@ -36,14 +36,23 @@ use candidates::{Space, plain, preparations, smoothed_points, spectral_points, s
 use coding::DIMS;
 use eigen::Pairs;
 use graph::{Scaled, Temperatures};
-use prepare::Principal;
+use prepare::{Principal, to_unit};
+use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::observe::{self, Event, Observer};
 
 /// Sizes of the graph that are tried, each with the effective number of neighbours: few for images, where near ones mean most,
 /// more for embeddings of text, where near ones mislead.
-const GRAPHS: [(usize, f64); 2] = [(15, 10.0), (64, 30.0)];
+const GRAPHS: [(usize, f64); 3] = [(15, 10.0), (7, 5.0), (64, 30.0)];
+/// Principal directions that preparations draw from.
+const DIRECTIONS: usize = 256;
+/// Number of clusters at which the way to a partition is chosen before the number is known.
+const PROVISIONAL: usize = 20;
+/// Starts of k-means while candidates are compared; the chosen one gets all.
+const TRIAL_STARTS: usize = 3;
+/// Rows up to which self-representation is tried unasked.
+const REPRESENTED_ROWS: usize = 20_000;
 /// Most training rows that vote unless more are asked for.
 const ANCHORS: usize = 16_384;
 /// Largest number of clusters considered when it is not given, and rows per cluster that it leaves.
@@ -152,12 +161,35 @@ struct Partition {
     information: f64,
 }
 
+/// Rows to prepare, with their principal directions.
+struct Source<'a> {
+    values: std::borrow::Cow<'a, [f32]>,
+    n_cols: usize,
+    principal: Principal,
+}
+
+impl<'a> Source<'a> {
+    fn new(values: std::borrow::Cow<'a, [f32]>, n_cols: usize, seed: u64) -> Result<Self> {
+        let principal = Principal::fit(&Features::new(&values, n_cols)?, DIRECTIONS.min(n_cols), seed)?;
+        Ok(Self { values, n_cols, principal })
+    }
+}
+
+/// Whether all rows have the same length, to a hundredth.
+fn already_unit(features: &Features<'_>) -> bool {
+    let lengths =
+        features.values().chunks_exact(features.n_cols()).map(|r| r.iter().map(|v| v * v).sum::<f32>().sqrt());
+    let [low, high] = lengths.fold([f32::INFINITY, 0.0], |[low, high], l| [low.min(l), high.max(l)]);
+    high <= 1.01 * low
+}
+
 struct Job<'a> {
     features: &'a Features<'a>,
     config: &'a Config,
     seed: u64,
     observer: &'a dyn Observer,
-    principal: Option<Principal>,
+    /// The rows as they come and, if their lengths differ, brought to length one.
+    sources: Vec<Source<'a>>,
     /// Fixed features for coding lengths: centred principal components, unit rows.
     coded: (Vec<f32>, usize),
 }
@@ -165,35 +197,38 @@ struct Job<'a> {
 impl<'a> Job<'a> {
     fn new(features: &'a Features<'a>, config: &'a Config, seed: u64, observer: &'a dyn Observer) -> Result<Self> {
         observe::phase(observer, "prepare", None);
-        let principal = Principal::fit(features, 128.min(features.n_cols()), seed)?;
-        let transform = principal.transform(DIMS, 0.0);
+        let mut sources = vec![Source::new(features.values().into(), features.n_cols(), seed)?];
+        if !already_unit(features) {
+            let mut values = features.values().to_vec();
+            values.par_chunks_mut(features.n_cols()).for_each(to_unit);
+            sources.push(Source::new(values.into(), features.n_cols(), seed)?);
+        }
+        let transform = sources[0].principal.transform(DIMS, 0.0);
         let coded = (transform.apply(features.values()), transform.n_out());
-        Ok(Self { features, config, seed, observer, principal: Some(principal), coded })
+        Ok(Self { features, config, seed, observer, sources, coded })
     }
 
     fn run(&self) -> Result<Outcome> {
         let n = self.features.n_rows();
-        let mut spaces = vec![self.space(plain(n, self.features.n_cols()), self.affinities()[0])?];
-        let (clusters, count, pairs) = self.count(&spaces[0])?;
+        let first = self.affinities()[0];
+        let mut spaces = vec![self.space(0, plain(n, self.features.n_cols(), first), first)?];
+        let (clusters, count) = self.count(&spaces[0])?;
         let mut ties = Vec::new();
         let mut partitions = Vec::new();
-        for (preparation, affinity) in self.more_spaces() {
-            spaces.push(self.space(preparation, affinity)?);
+        for (source, preparation, affinity) in self.more_spaces() {
+            spaces.push(self.space(source, preparation, affinity)?);
         }
         observe::phase(self.observer, "partition", Some((spaces.len() * self.graphs().len() * 2) as u64));
-        let mut first_pairs = pairs;
         for (s, space) in spaces.iter().enumerate() {
             for (neighbours, perplexity) in self.graphs() {
                 self.check_cancelled()?;
                 let scaled = space.graph(neighbours, perplexity, self.seed);
-                let pairs = match first_pairs.take() {
-                    Some(pairs) => pairs,
-                    None => spectrum(&scaled.membership, clusters, self.seed)?,
-                };
+                let pairs = spectrum(&scaled.membership, clusters, self.seed)?;
                 ties.push(Tie { space: s, neighbours, perplexity, scaled, pairs });
                 let tie = ties.len() - 1;
                 for recipe in [Recipe::Spectral, Recipe::Smoothed] {
-                    partitions.push(self.partition(space, &ties[tie], tie, recipe, clusters));
+                    let starts = self.config.starts.min(TRIAL_STARTS);
+                    partitions.push(self.partition(space, &ties[tie], tie, recipe, clusters, starts));
                     self.observer.event(Event::Advance { steps: 1 });
                 }
             }
@@ -201,9 +236,12 @@ impl<'a> Job<'a> {
         let chosen = (0..partitions.len())
             .fold(0, |best, i| if partitions[i].information > partitions[best].information { i } else { best });
         let candidates = partitions.iter().map(|p| candidate(p, &ties, &spaces)).collect();
-        let partition = partitions.swap_remove(chosen);
+        let mut partition = partitions.swap_remove(chosen);
         let tie = ties.swap_remove(partition.tie);
         let space = spaces.swap_remove(tie.space);
+        if self.config.starts > TRIAL_STARTS {
+            partition = self.partition(&space, &tie, partition.tie, partition.recipe, clusters, self.config.starts);
+        }
         self.finish(space, tie, partition, clusters, count, chosen, candidates)
     }
 
@@ -222,50 +260,103 @@ impl<'a> Job<'a> {
     fn affinities(&self) -> Vec<AffinityKind> {
         match self.config.affinity {
             Some(affinity) => vec![affinity],
+            None if self.features.n_rows() <= REPRESENTED_ROWS => {
+                vec![AffinityKind::Cosine, AffinityKind::LeastSquares]
+            }
             None => vec![AffinityKind::Cosine],
         }
     }
 
-    fn more_spaces(&self) -> Vec<(Preparation, AffinityKind)> {
-        let preparations = preparations(self.features.n_rows(), self.features.n_cols());
-        let all = self.affinities().into_iter().flat_map(|a| preparations.iter().map(move |p| (*p, a)));
-        all.skip(1).collect()
+    fn more_spaces(&self) -> Vec<(usize, Preparation, AffinityKind)> {
+        let (n, d) = (self.features.n_rows(), self.features.n_cols());
+        let mut all = Vec::new();
+        for source in 0..self.sources.len() {
+            for affinity in self.affinities() {
+                all.extend(preparations(n, d, affinity).into_iter().map(|p| (source, p, affinity)));
+            }
+        }
+        all.remove(0);
+        all
     }
 
-    fn space(&self, preparation: Preparation, affinity: AffinityKind) -> Result<Space> {
+    fn space(&self, source: usize, preparation: Preparation, affinity: AffinityKind) -> Result<Space> {
         self.check_cancelled()?;
         observe::phase(self.observer, "neighbours", None);
         let largest = self.graphs().iter().map(|g| g.0).max().unwrap_or(1);
-        Space::new(self.features, preparation, self.principal.as_ref(), affinity, largest)
+        let from = &self.sources[source];
+        Space::new(
+            &Features::new(&from.values, from.n_cols)?,
+            source == 1,
+            preparation,
+            &from.principal,
+            affinity,
+            largest,
+        )
     }
 
-    /// The number of clusters, how it was chosen, and the eigenvectors that the choice needed.
-    fn count(&self, space: &Space) -> Result<(usize, Option<Count>, Option<Pairs>)> {
+    /// The number of clusters, and how it was chosen: on the better way to a partition at a provisional number.
+    fn count(&self, space: &Space) -> Result<(usize, Option<Count>)> {
         if let Clusters::Fixed(k) = self.config.clusters {
-            return Ok((k, None, None));
+            return Ok((k, None));
         }
         let n = self.features.n_rows();
         let largest =
             self.config.max_clusters.unwrap_or_else(|| (n / MAX_CLUSTERS.1).clamp(2, MAX_CLUSTERS.0)).min(n - 1);
+        observe::phase(self.observer, "count", None);
+        let provisional = PROVISIONAL.min(largest);
+        let mut best: Option<(Tie, Partition)> = None;
+        for (neighbours, perplexity) in self.graphs() {
+            self.check_cancelled()?;
+            let scaled = space.graph(neighbours, perplexity, self.seed);
+            let pairs = spectrum(&scaled.membership, provisional, self.seed)?;
+            let tie = Tie { space: 0, neighbours, perplexity, scaled, pairs };
+            let tried = [Recipe::Spectral, Recipe::Smoothed]
+                .map(|recipe| self.partition(space, &tie, 0, recipe, provisional, TRIAL_STARTS));
+            for partition in tried {
+                if best.as_ref().is_none_or(|(_, b)| partition.information > b.information) {
+                    best = Some((
+                        Tie { space: 0, neighbours, perplexity, scaled: tie.scaled.clone(), pairs: tie.pairs.clone() },
+                        partition,
+                    ));
+                }
+            }
+        }
+        let (mut tie, partition) = best.ok_or(Error::AllZero)?;
         let grid = count::grid(largest);
-        let (neighbours, perplexity) = self.graphs()[0];
-        let scaled = space.graph(neighbours, perplexity, self.seed);
-        let pairs = spectrum(&scaled.membership, largest, self.seed)?;
         observe::phase(self.observer, "count", Some(grid.len() as u64));
-        let points = |k: usize| (spectral_points(&pairs, k), k);
+        if partition.recipe == Recipe::Spectral {
+            tie.pairs = spectrum(&tie.scaled.membership, largest, self.seed)?;
+        }
+        let fixed = points(space, &tie, Recipe::Smoothed, provisional);
+        let points = |k: usize| match partition.recipe {
+            Recipe::Spectral => (spectral_points(&tie.pairs, k), k),
+            Recipe::Smoothed => fixed.clone(),
+        };
         let curve = count::curve(&grid, &points, &self.coded.0, self.coded.1, self.seed, self.observer)?;
         let count = count::choose(curve);
-        Ok((count.clusters, Some(count), Some(pairs)))
+        Ok((count.clusters, Some(count)))
     }
 
-    fn partition(&self, space: &Space, tie: &Tie, index: usize, recipe: Recipe, clusters: usize) -> Partition {
-        let (points, width) = match recipe {
-            Recipe::Spectral => (spectral_points(&tie.pairs, clusters), clusters),
-            Recipe::Smoothed => (smoothed_points(&tie.scaled.membership, &space.rows, space.n_out()), space.n_out()),
-        };
-        let labels = kmeans::kmeans(&points, width, clusters, self.config.starts, self.seed).labels;
-        let information = space.edge_information(&labels, clusters);
-        Partition { tie: index, recipe, labels, information }
+    /// The start of k-means with the largest mutual information across edges.
+    fn partition(
+        &self,
+        space: &Space,
+        tie: &Tie,
+        index: usize,
+        recipe: Recipe,
+        clusters: usize,
+        starts: usize,
+    ) -> Partition {
+        let (points, width) = points(space, tie, recipe, clusters);
+        let runs = kmeans::kmeans(&points, width, clusters, starts, self.seed);
+        let runs = runs.into_iter().map(|run| {
+            let information = space.edge_information(&run.labels, clusters);
+            Partition { tie: index, recipe, labels: run.labels, information }
+        });
+        // At least one start is made.
+        runs.reduce(|best, run| if run.information > best.information { run } else { best }).unwrap_or_else(|| {
+            Partition { tie: index, recipe, labels: vec![0; tie.scaled.membership.n_rows()], information: 0.0 }
+        })
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -394,11 +485,23 @@ impl<'a> Job<'a> {
     }
 }
 
+/// What k-means clusters, and its width.
+fn points(space: &Space, tie: &Tie, recipe: Recipe, clusters: usize) -> (Vec<f32>, usize) {
+    match recipe {
+        Recipe::Spectral => (spectral_points(&tie.pairs, clusters), clusters),
+        Recipe::Smoothed => (smoothed_points(&tie.scaled.membership, &space.rows, space.n_out()), space.n_out()),
+    }
+}
+
 fn candidate(partition: &Partition, ties: &[Tie], spaces: &[Space]) -> Candidate {
     let tie = &ties[partition.tie];
     let space = &spaces[tie.space];
     Candidate {
-        preparation: space.preparation.to_string(),
+        preparation: if space.transform.unit_first {
+            format!("unit rows, {}", space.preparation)
+        } else {
+            space.preparation.to_string()
+        },
         affinity: match space.affinity {
             Affinity::Cosine => AffinityKind::Cosine,
             Affinity::Absolute => AffinityKind::Absolute,

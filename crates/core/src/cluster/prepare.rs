@@ -80,6 +80,8 @@ impl std::fmt::Display for Preparation {
 /// A fitted map from rows to unit rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transform {
+    /// Whether rows are brought to length one before anything else.
+    pub unit_first: bool,
     /// Subtracted from every row.
     pub center: Vec<f32>,
     /// `p x n_cols`, applied to the centred row; without it the row stays as wide as it is.
@@ -107,7 +109,11 @@ impl Transform {
         out.par_chunks_mut(BLOCK * p).zip(values.par_chunks(BLOCK * d)).for_each(|(out, values)| {
             let mut centered = vec![0f32; BLOCK * d];
             for (c, v) in centered.chunks_exact_mut(d).zip(values.chunks_exact(d)) {
-                c.iter_mut().zip(v).zip(&self.center).for_each(|((c, v), m)| *c = v - m);
+                c.copy_from_slice(v);
+                if self.unit_first {
+                    to_unit(c);
+                }
+                c.iter_mut().zip(&self.center).for_each(|(c, m)| *c -= m);
             }
             match &self.map {
                 None => out.copy_from_slice(&centered[..out.len()]),
@@ -215,19 +221,22 @@ impl Principal {
                 direction.iter().map(move |v| v * scale)
             })
             .collect();
-        Transform { center: self.mean.clone(), map: Some(map) }
+        Transform { unit_first: false, center: self.mean.clone(), map: Some(map) }
     }
 }
 
 /// Variances below this share of the largest are rounding of single-precision data, not directions.
 const NEGLIGIBLE: f64 = 1e-9;
 
+/// Relative residual of principal directions: what is done with them is blind to less.
+const DIRECTION_TOLERANCE: f64 = 1e-3;
+
 /// Leading eigenpairs of a positive semidefinite matrix, without negligible ones; vectors `side x found`.
 fn leading(gram: &Mat, count: usize, seed: u64) -> Result<(Vec<f64>, Vec<f64>)> {
     let n = gram.n_rows();
     let count = count.min(n);
     let pairs = if 4 * count < n {
-        eigen::largest(gram, count, 0.0, 1e-6, seed)?
+        eigen::largest(gram, count, 0.0, DIRECTION_TOLERANCE, seed)?
     } else {
         let e = eigh(gram)?;
         let vectors =

@@ -9,13 +9,14 @@ mod flights;
 mod regress;
 mod sample;
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use subspan::RunRecord;
-use subspan_io::{write_bytes_atomically, write_json};
+use subspan_io::{IoError, write_bytes_atomically, write_json};
 use subspan_report::duration;
 
-use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::session::{Done, Session};
 use crate::summary::Summary;
@@ -96,4 +97,47 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     summary.line("time", duration(started.elapsed().as_secs_f64()));
     directory.keep();
     Ok(Done { records, title: TITLE.into(), summary })
+}
+
+/// The demo's directory; directories that it made go again if the demo does not finish and they are empty.
+struct Directory {
+    path: PathBuf,
+    made: std::cell::RefCell<Vec<PathBuf>>,
+}
+
+impl Directory {
+    fn create(path: &Path) -> Result<Self, Failure> {
+        let directory = Self { path: path.into(), made: Vec::new().into() };
+        directory.make(path)?;
+        Ok(directory)
+    }
+
+    /// A directory of that name inside.
+    fn inside(&self, name: &str) -> Result<PathBuf, Failure> {
+        let path = self.path.join(name);
+        self.make(&path)?;
+        Ok(path)
+    }
+
+    fn make(&self, path: &Path) -> Result<(), Failure> {
+        match fs::create_dir(path) {
+            Ok(()) => self.made.borrow_mut().push(path.into()),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            Err(source) => return Err(IoError::Write { path: path.display().to_string(), source }.into()),
+        }
+        Ok(())
+    }
+
+    fn keep(&self) {
+        self.made.borrow_mut().clear();
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        for path in self.made.borrow().iter().rev() {
+            // Only an empty directory goes; what was written whole may stay.
+            let _ = fs::remove_dir(path);
+        }
+    }
 }
