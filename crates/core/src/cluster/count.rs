@@ -32,11 +32,11 @@ pub struct Count {
     pub curve: Vec<Tried>,
 }
 
-/// The numbers to try: all small ones, then steps of 8 %.
+/// The numbers to try: all small ones, then steps of 12 %.
 pub(crate) fn grid(largest: usize) -> Vec<usize> {
     let mut grid = vec![2];
     while let Some(last) = grid.last().copied().filter(|l| *l < largest) {
-        grid.push((last + 1).max((last as f64 * 1.08).round() as usize).min(largest));
+        grid.push((last + 1).max((last as f64 * 1.12).round() as usize).min(largest));
     }
     grid
 }

@@ -17,6 +17,7 @@ mod kmeans;
 mod model;
 mod neighbours;
 mod prepare;
+pub mod rate;
 mod represent;
 mod score;
 
