@@ -1,6 +1,7 @@
 //! What can be wrong with checkpoints, specs and permutations, each with the tensor, axis or perm it concerns.
 
 use crate::Error;
+use crate::assign::lap::LapError;
 
 /// The result of every fallible function of this room.
 pub type Result<T, E = MergeError> = std::result::Result<T, E>;
@@ -211,5 +212,11 @@ impl std::error::Error for MergeError {
 impl From<Error> for MergeError {
     fn from(e: Error) -> Self {
         Self::Library(e)
+    }
+}
+
+impl From<LapError> for MergeError {
+    fn from(e: LapError) -> Self {
+        Self::Unsupported { what: e.to_string(), hint: None }
     }
 }

@@ -9,22 +9,31 @@
 //! A. Ito, M. Yamada, A. Kumagai, "Analysis of linear mode connectivity via permutation-based weight matching" (2402.04051).
 
 mod apply;
+mod combine;
+mod derive;
 mod distance;
 mod error;
+mod gram;
 mod layout;
+mod many;
 mod model;
 mod permutations;
 mod spec;
 mod tensor;
+mod weights;
 
 #[cfg(test)]
 mod tests;
 
 pub use apply::Gathered;
+pub use combine::{Rule, Sink, copy_tensor, mean_model, merge_tensor};
+pub use derive::{Derived, derive};
 pub use distance::{Comparison, Sums, check_finite, compare};
 pub use error::{MergeError, Result};
 pub use layout::{BoundTensor, Layout, Place};
+pub use many::{MatchedMany, merge_many};
 pub use model::{MemoryModel, Model, check_alike};
 pub use permutations::Permutations;
 pub use spec::{Axes, OUTER, PermInfo, Piece, Solve, Spec};
 pub use tensor::{DType, Tensor, TensorView, narrow_f32, narrow_f64, widen_f32, widen_f64};
+pub use weights::{MatchConfig, Matched, Scope, match_weights};

@@ -1,0 +1,222 @@
+//! Cross-Gram matrices: `G[i, j]` = what unit `j` of the second model brings at the place of unit `i` of the first.
+//!
+//! `G = Σ_axes A[:, c] B[:, s(c)]ᵀ`, where the contraction columns `c` are all positions of the other axes (and the slots of a
+//! unit), and `s` is where the other perms take B's columns from. The moved model is never built: columns are gathered while
+//! panels of fixed width are packed.
+
+use rayon::prelude::*;
+use subspan_linalg::gemm::{Vectors, add_inner_products};
+
+use super::layout::{BoundTensor, Layout, Place};
+use super::permutations::Permutations;
+use super::tensor::{DType, TensorView};
+
+/// Contraction columns of a panel: single-precision products add up over so many, double precision beyond.
+const PANEL: usize = 512;
+/// Elements of a panel that make packing it in parallel worthwhile.
+const PARALLEL_ELEMENTS: usize = 1 << 16;
+
+/// The contraction columns of one axis of one tensor: element offsets in A and B without a unit's own part, and the slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Columns {
+    a: Vec<usize>,
+    b: Vec<usize>,
+    slot: Vec<u32>,
+    /// Offset of unit i's slot k: `a_unit[i · n_slots + k]`.
+    a_unit: Vec<usize>,
+    b_unit: Vec<usize>,
+    n_slots: usize,
+    /// Whether the axis is the tensor's last one (with more than one element), so that units lie side by side.
+    innermost: bool,
+}
+
+impl Columns {
+    /// The columns of `place` under the current permutations of the other perms.
+    pub(super) fn new(
+        layout: &Layout,
+        tensor: &BoundTensor,
+        axis: usize,
+        place: &Place,
+        permutations: &Permutations,
+    ) -> Self {
+        let stride: usize = tensor.shape[axis + 1..].iter().product();
+        let (a_pos, b_pos) = layout.slot_positions(tensor, axis, place, permutations);
+        let scaled = |v: Vec<usize>| -> Vec<usize> { v.into_iter().map(|x| x * stride).collect() };
+        let (before, moved_before) = offsets(layout, tensor, 0..axis, permutations);
+        let (after, moved_after) = offsets(layout, tensor, axis + 1..tensor.shape.len(), permutations);
+        let n = before.len() * place.n_slots * after.len();
+        let (mut a, mut b, mut slot) = (Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n));
+        for (x, moved_x) in before.iter().zip(&moved_before) {
+            for k in 0..place.n_slots {
+                a.extend(after.iter().map(|y| x + y));
+                b.extend(moved_after.iter().map(|y| moved_x + y));
+                slot.resize(a.len(), k as u32);
+            }
+        }
+        let innermost = stride == 1 && !before.is_empty() && before.len() > 1;
+        let (a_unit, b_unit) = (scaled(a_pos), scaled(b_pos));
+        Self { a, b, slot, a_unit, b_unit, n_slots: place.n_slots, innermost }
+    }
+
+    /// Contraction length.
+    pub(super) fn len(&self) -> usize {
+        self.a.len()
+    }
+
+    /// Those columns that B's columns have changed at since `old`, if the units' own slots are where they were.
+    pub(super) fn changed_since(&self, old: &Self) -> Option<Vec<usize>> {
+        let comparable = self.a == old.a && self.a_unit == old.a_unit && self.b_unit == old.b_unit;
+        comparable.then(|| (0..self.len()).filter(|c| self.b[*c] != old.b[*c]).collect())
+    }
+
+    /// Adds the products of rows `first..first + out.len() / n` of A's units with all of B's to `out`, over all columns.
+    pub(super) fn add(
+        &self,
+        a: TensorView<'_>,
+        b: TensorView<'_>,
+        first: usize,
+        out: &mut [f64],
+        scratch: &mut Panels,
+    ) {
+        let all: Vec<usize> = (0..self.len()).collect();
+        self.add_columns(a, b, &all, None, first, out, scratch);
+    }
+
+    /// Adds what changed columns change: `A[:, c] (B[:, new] − B[:, old])ᵀ`.
+    pub(super) fn add_change(
+        &self,
+        old: &Self,
+        changed: &[usize],
+        a: TensorView<'_>,
+        b: TensorView<'_>,
+        out: &mut [f64],
+        scratch: &mut Panels,
+    ) {
+        self.add_columns(a, b, changed, Some(old), 0, out, scratch);
+    }
+
+    fn add_columns(
+        &self,
+        a: TensorView<'_>,
+        b: TensorView<'_>,
+        columns: &[usize],
+        less: Option<&Self>,
+        first: usize,
+        out: &mut [f64],
+        scratch: &mut Panels,
+    ) {
+        let n = self.b_unit.len() / self.n_slots;
+        let rows = out.len() / n;
+        let vectors = if self.innermost { Vectors::Columns } else { Vectors::Rows };
+        for columns in columns.chunks(PANEL) {
+            let pick = |from: &[usize]| -> Vec<usize> { columns.iter().map(|c| from[*c]).collect() };
+            let slots: Vec<u32> = columns.iter().map(|c| self.slot[*c]).collect();
+            let fill = |view: TensorView<'_>, at: &[usize], units: &[usize], out: &mut Vec<f32>| {
+                let n_units = units.len() / self.n_slots;
+                out.resize(n_units * columns.len(), 0.0);
+                let panel = Pack { view, at, slots: &slots, units, n_slots: self.n_slots };
+                panel.fill(vectors, out);
+            };
+            fill(a, &pick(&self.a), &self.a_unit[first * self.n_slots..(first + rows) * self.n_slots], &mut scratch.a);
+            fill(b, &pick(&self.b), &self.b_unit, &mut scratch.b);
+            if let Some(old) = less {
+                fill(b, &pick(&old.b), &self.b_unit, &mut scratch.old);
+                scratch.b.iter_mut().zip(&scratch.old).for_each(|(new, old)| *new -= old);
+            }
+            add_inner_products(&scratch.a, &scratch.b, columns.len(), vectors, out);
+        }
+    }
+}
+
+/// Element offsets of all positions of some axes, in A and, moved, in B.
+fn offsets(
+    layout: &Layout,
+    tensor: &BoundTensor,
+    axes: std::ops::Range<usize>,
+    permutations: &Permutations,
+) -> (Vec<usize>, Vec<usize>) {
+    let (mut here, mut moved) = (vec![0], vec![0]);
+    for axis in axes {
+        let stride: usize = tensor.shape[axis + 1..].iter().product();
+        let length = tensor.shape[axis];
+        let source = layout.axis_source(tensor, axis, permutations);
+        here = here.iter().flat_map(|o| (0..length).map(move |x| o + x * stride)).collect();
+        let from = |x: usize| source.as_ref().map_or(x, |s| s[x]);
+        moved = moved.iter().flat_map(|o| (0..length).map(move |x| o + from(x) * stride)).collect();
+    }
+    (here, moved)
+}
+
+/// Buffers for panels, reused.
+#[derive(Debug, Default)]
+pub(super) struct Panels {
+    a: Vec<f32>,
+    b: Vec<f32>,
+    old: Vec<f32>,
+}
+
+/// A panel to be packed: entry (unit i, column c) is element `at[c] + units[i · n_slots + slots[c]]`.
+#[derive(Clone, Copy)]
+struct Pack<'a> {
+    view: TensorView<'a>,
+    at: &'a [usize],
+    slots: &'a [u32],
+    units: &'a [usize],
+    n_slots: usize,
+}
+
+impl Pack<'_> {
+    fn fill(&self, vectors: Vectors, out: &mut [f32]) {
+        match self.view.dtype {
+            DType::F32 => self.fill_as(vectors, out, |b: &[u8; 4]| f32::from_le_bytes(*b)),
+            DType::BF16 => {
+                self.fill_as(vectors, out, |b: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16));
+            }
+            DType::F16 => self.fill_as(vectors, out, |b: &[u8; 2]| half::f16::from_le_bytes(*b).to_f32()),
+            DType::F64 => self.fill_as(vectors, out, |b: &[u8; 8]| f64::from_le_bytes(*b) as f32),
+            DType::Opaque { .. } => out.fill(0.0),
+        }
+    }
+
+    fn fill_as<const N: usize>(&self, vectors: Vectors, out: &mut [f32], read: impl Fn(&[u8; N]) -> f32 + Sync) {
+        let elements = self.view.data.as_chunks::<N>().0;
+        let n_units = self.units.len() / self.n_slots;
+        let consecutive = |v: &[usize]| v.windows(2).all(|w| w[1] == w[0] + 1);
+        let (line, consecutive): (usize, bool) = match vectors {
+            Vectors::Rows => (self.at.len(), self.n_slots == 1 && consecutive(self.at)),
+            Vectors::Columns => (n_units, self.n_slots == 1 && consecutive(self.units)),
+        };
+        let fill_line = |index: usize, out: &mut [f32]| match vectors {
+            Vectors::Rows if self.n_slots == 1 => {
+                let unit = self.units[index];
+                if consecutive {
+                    let from = &elements[self.at[0] + unit..][..out.len()];
+                    out.iter_mut().zip(from).for_each(|(o, b)| *o = read(b));
+                } else {
+                    out.iter_mut().zip(self.at).for_each(|(o, at)| *o = read(&elements[at + unit]));
+                }
+            }
+            Vectors::Rows => {
+                let units = &self.units[index * self.n_slots..(index + 1) * self.n_slots];
+                for ((o, at), slot) in out.iter_mut().zip(self.at).zip(self.slots) {
+                    *o = read(&elements[at + units[*slot as usize]]);
+                }
+            }
+            Vectors::Columns => {
+                let (at, slot) = (self.at[index], self.slots[index] as usize);
+                if consecutive {
+                    let from = &elements[at + self.units[0]..][..out.len()];
+                    out.iter_mut().zip(from).for_each(|(o, b)| *o = read(b));
+                } else {
+                    let units = self.units.iter().skip(slot).step_by(self.n_slots);
+                    out.iter_mut().zip(units).for_each(|(o, unit)| *o = read(&elements[at + unit]));
+                }
+            }
+        };
+        if out.len() >= PARALLEL_ELEMENTS {
+            out.par_chunks_mut(line).enumerate().for_each(|(i, out)| fill_line(i, out));
+        } else {
+            out.chunks_mut(line).enumerate().for_each(|(i, out)| fill_line(i, out));
+        }
+    }
+}

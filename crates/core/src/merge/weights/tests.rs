@@ -1,0 +1,186 @@
+use super::super::tests::{random_model, spec};
+use super::super::{Axes, DType, Layout, MemoryModel, PermInfo, Piece, Tensor, derive};
+use super::*;
+use crate::observe::Silent;
+
+const MLP: &[(&str, &[usize])] = &[
+    ("l0.weight", &[40, 30]),
+    ("l0.bias", &[40]),
+    ("l1.weight", &[32, 40]),
+    ("l1.bias", &[32]),
+    ("l2.weight", &[36, 32]),
+    ("l3.weight", &[7, 36]),
+];
+
+fn mlp(seed: u64) -> (Layout, MemoryModel) {
+    let model = random_model(MLP, DType::F32, seed);
+    (Layout::new(derive(&model, None, false).unwrap().spec, &model).unwrap(), model)
+}
+
+fn run(layout: &Layout, a: &MemoryModel, b: &MemoryModel, config: &MatchConfig, seed: u64) -> Matched {
+    match_weights(layout, a, b, None, config, seed, &Silent).unwrap()
+}
+
+/// `a` with noise of a size relative to its values, which are standard normal.
+fn noisy(a: &MemoryModel, size: f32, seed: u64) -> MemoryModel {
+    let mut out = a.clone();
+    for (name, t) in &mut out.tensors {
+        let mut rng = crate::draw::Stream::new(seed, name).rng(1);
+        let values: Vec<f32> = t.view(name).to_f32().iter().map(|v| v + size * rng.normal() as f32).collect();
+        *t = Tensor::from_f32(&t.shape, &values, t.dtype);
+    }
+    out
+}
+
+#[test]
+fn planted_permutations_are_undone_bit_for_bit() {
+    let (layout, a) = mlp(1);
+    let planted = Permutations::random(layout.spec(), 2, false);
+    let b = layout.apply(&a, &planted);
+    let found = run(&layout, &a, &b, &MatchConfig { restarts: 5, ..MatchConfig::default() }, 0);
+    assert_eq!(layout.apply(&b, &found.permutations).tensors, a.tensors);
+    assert_eq!((found.after.distance(), found.certified, found.scope), (0.0, true, Scope::Coordinate));
+    assert_eq!(found.distance_reduction(), 1.0);
+    assert!(found.after.objective() == found.after.total.left);
+}
+
+#[test]
+fn noise_of_half_the_weights_size_does_not_hide_a_permutation() {
+    // One hidden layer of 512 units: the solution is the global optimum.
+    let shapes: &[(&str, &[usize])] = &[("l0.weight", &[512, 64]), ("l1.weight", &[10, 512])];
+    let a = random_model(shapes, DType::F32, 1);
+    let layout = Layout::new(derive(&a, None, false).unwrap().spec, &a).unwrap();
+    let planted = Permutations::random(layout.spec(), 2, false);
+    let b = layout.apply(&noisy(&a, 0.5, 3), &planted);
+    let found = run(&layout, &a, &b, &MatchConfig::default(), 0);
+    assert_eq!(found.permutations, planted.inverse());
+    assert_eq!((found.certified, found.scope), (true, Scope::Global));
+}
+
+#[test]
+fn the_objective_never_falls_and_ends_at_what_the_tensors_say() {
+    let ((layout, a), (_, b)) = (mlp(1), mlp(2));
+    let found = run(&layout, &a, &b, &MatchConfig::default(), 0);
+    assert!(found.history.windows(2).all(|w| w[1] > w[0]) && found.history.len() > 2);
+    let last = found.history[found.history.len() - 1];
+    assert!((last - found.after.objective()).abs() < 1e-5 * last.abs());
+    assert!((found.history[0] - found.before.objective()).abs() < 1e-12);
+    assert!(found.certified && found.converged && found.gaps.iter().all(|(_, g)| *g <= CERTIFIED), "{:?}", found.gaps);
+    assert!(found.distance_reduction() > 0.0);
+    // No single transposition helps.
+    for (id, perm) in found.permutations.iter() {
+        for i in 1..perm.len() {
+            let mut other = found.permutations.clone();
+            let mut swapped = perm.to_vec();
+            swapped.swap(i - 1, i);
+            other.set(id, swapped);
+            assert!(
+                compare(&layout, &a, &b, &other).unwrap().objective() <= found.after.objective() + 1e-6 * last.abs()
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_between_solves_changes_nothing() {
+    let ((layout, a), (_, b)) = (mlp(1), mlp(2));
+    let kept = run(&layout, &a, &b, &MatchConfig::default(), 4);
+    let fresh = run(&layout, &a, &b, &MatchConfig { cache: false, ..MatchConfig::default() }, 4);
+    let (x, y) = (kept.after.objective(), fresh.after.objective());
+    assert!((x - y).abs() < 1e-6 * x.abs(), "{x} {y}");
+    // A start near the end needs few changes, so that Gram matrices are updated, not computed again.
+    let mut near = kept.permutations.clone();
+    let mut swapped = near.get("l1").unwrap().to_vec();
+    swapped.swap(0, 1);
+    near.set("l1", swapped);
+    for cache in [true, false] {
+        let config = MatchConfig { cache, ..MatchConfig::default() };
+        let found = match_weights(&layout, &a, &b, Some(&near), &config, 1, &Silent).unwrap();
+        assert!(found.after.objective() >= x - 1e-6 * x.abs() && found.certified);
+    }
+}
+
+#[test]
+fn swapped_models_give_inverse_permutations() {
+    let ((layout, a), (_, b)) = (mlp(1), mlp(2));
+    let forth = run(&layout, &a, &b, &MatchConfig::default(), 3);
+    let back = run(&layout, &b, &a, &MatchConfig::default(), 3);
+    assert_eq!(forth.permutations.inverse(), back.permutations);
+}
+
+#[test]
+fn threads_do_not_change_the_permutations() {
+    let ((layout, a), (_, b)) = (mlp(1), mlp(2));
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let found = pool.install(|| run(&layout, &a, &b, &MatchConfig::default(), 0));
+        (found.permutations, found.after, found.gaps, found.history)
+    };
+    assert_eq!(with(1), with(3));
+}
+
+/// A recurrent layer: its state's perm is on both axes of one tensor.
+#[test]
+fn a_perm_on_two_axes_of_a_tensor() {
+    let whole = |p: &str| vec![Piece::whole(p)];
+    let tensors: [(&str, Axes); 3] =
+        [("in", vec![whole("h"), vec![]]), ("state", vec![whole("h"), whole("h")]), ("out", vec![vec![], whole("h")])];
+    let spec = spec(&[("h", PermInfo::new(12))], &tensors);
+    let shapes: &[(&str, &[usize])] = &[("in", &[12, 9]), ("state", &[12, 12]), ("out", &[3, 12])];
+    let (a, b) = (random_model(shapes, DType::F32, 1), random_model(shapes, DType::F32, 2));
+    let layout = Layout::new(spec.clone(), &a).unwrap();
+    let planted = Permutations::random(&spec, 7, false);
+    let found = run(&layout, &a, &layout.apply(&a, &planted), &MatchConfig::default(), 0);
+    assert_eq!(found.after.distance(), 0.0);
+    let found = run(&layout, &a, &b, &MatchConfig::default(), 0);
+    assert!(found.after.objective() > found.before.objective() && found.converged);
+    let last = found.history[found.history.len() - 1];
+    assert!((last - found.after.objective()).abs() < 1e-9 * last.abs());
+}
+
+#[test]
+fn grouped_heads_and_their_values_are_recovered() {
+    let config =
+        serde_json::json!({"num_attention_heads": 6, "num_key_value_heads": 3, "hidden_size": 24, "head_dim": 4});
+    let l = "model.layers.0";
+    let names: Vec<(String, Vec<usize>)> = vec![
+        ("model.embed_tokens.weight".into(), vec![50, 24]),
+        (format!("{l}.self_attn.q_proj.weight"), vec![24, 24]),
+        (format!("{l}.self_attn.k_proj.weight"), vec![12, 24]),
+        (format!("{l}.self_attn.v_proj.weight"), vec![12, 24]),
+        (format!("{l}.self_attn.o_proj.weight"), vec![24, 24]),
+        (format!("{l}.mlp.gate_proj.weight"), vec![64, 24]),
+        (format!("{l}.mlp.up_proj.weight"), vec![64, 24]),
+        (format!("{l}.mlp.down_proj.weight"), vec![24, 64]),
+    ];
+    let shapes: Vec<(&str, &[usize])> = names.iter().map(|(n, s)| (n.as_str(), s.as_slice())).collect();
+    for (dtype, residual) in [(DType::BF16, false), (DType::F16, true)] {
+        let a = random_model(&shapes, dtype, 1);
+        let layout = Layout::new(derive(&a, Some(&config), residual).unwrap().spec, &a).unwrap();
+        let b = layout.apply(&a, &Permutations::random(layout.spec(), 2, false));
+        let found = run(&layout, &a, &b, &MatchConfig { restarts: 5, ..MatchConfig::default() }, 0);
+        assert_eq!(layout.apply(&b, &found.permutations).tensors, a.tensors);
+        let scope = if residual { Scope::Coordinate } else { Scope::Global };
+        assert_eq!((found.certified, found.scope), (true, scope));
+    }
+}
+
+#[test]
+fn dead_units_are_ties_not_errors() {
+    let (layout, mut a) = mlp(1);
+    let zero = |t: &mut Tensor| t.data.fill(0);
+    a.tensors.values_mut().for_each(zero);
+    let (_, b) = mlp(2);
+    let found = run(&layout, &a, &b, &MatchConfig::default(), 0);
+    assert!(found.permutations.is_identity() && found.certified);
+    let found = run(&layout, &a, &a, &MatchConfig::default(), 0);
+    assert!(found.permutations.is_identity() && found.certified && found.distance_reduction() == 0.0);
+}
+
+#[test]
+fn what_is_not_finite_is_refused() {
+    let ((layout, a), (_, mut b)) = (mlp(1), mlp(2));
+    b.tensors.get_mut("l1.bias").unwrap().data[..4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    let error = match_weights(&layout, &a, &b, None, &MatchConfig::default(), 0, &Silent).unwrap_err();
+    assert_eq!(error.to_string(), "model 2: tensor l1.bias is not finite at element 0");
+}
