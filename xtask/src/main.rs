@@ -9,8 +9,9 @@ use std::time::Instant;
 
 const USAGE: &str = "usage: cargo xtask <command>
 
-  test     formatting, clippy, tidy, every test of the workspace, then parity with NumPy and its kin
-  parity   the last step of `test` alone: tests/python
+  test     formatting, clippy, tidy, every test of the workspace, then the wheel and parity with NumPy and its kin;
+           `test --all` also installs PyTorch and Ray (about 1.5 GB; several more where PyTorch comes with CUDA)
+  parity   the last step of `test` alone: builds the wheel and runs tests/python; takes --all too
   tidy     the rules of the house; `tidy --list` says what they are and why
   bench    the benchmarks, in release mode; further arguments are theirs";
 
@@ -18,8 +19,10 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let passed = match words.as_slice() {
-        ["test"] => test(),
-        ["parity"] => parity::run(root()),
+        ["test"] => test(false),
+        ["test", "--all"] => test(true),
+        ["parity"] => parity::run(root(), false),
+        ["parity", "--all"] => parity::run(root(), true),
         ["tidy"] => tidy::run(root()),
         ["tidy", "--list"] => {
             tidy::list();
@@ -39,13 +42,13 @@ fn main() -> ExitCode {
 }
 
 /// Stops at the first step that fails: cheap steps come first.
-fn test() -> bool {
+fn test(all: bool) -> bool {
     let start = Instant::now();
     let passed = step("format", || cargo(&["fmt", "--all", "--", "--check"]))
         && step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
         && step("tidy", || tidy::run(root()))
         && step("test", || cargo(&["test", "--workspace"]))
-        && step("parity", || parity::run(root()));
+        && step("parity", || parity::run(root(), all));
     if passed {
         eprintln!("xtask: everything passed in {:.0} s", start.elapsed().as_secs_f64());
     }

@@ -1,5 +1,6 @@
 //! The command line as typed. What the flags mean together is resolved by each verb.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -105,15 +106,19 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "a whole number of at least 1 is needed".into())
 }
 
-/// Parses the program's arguments. `--help` and `--version` print and end the program here.
-pub(crate) fn parse() -> Result<Cli, Failure> {
-    Cli::try_parse().map_err(|e| match e.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => e.exit(),
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Failure::usage(
+/// Parses the program's arguments. `None` after `--help` and `--version`, which print here.
+pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Option<Cli>, Failure> {
+    Cli::try_parse_from(arguments).map(Some).or_else(|e| match e.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that left early is no error.
+            let _ = e.print();
+            Ok(None)
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Failure::usage(
             "a command is needed",
             Some("subspan --help lists the commands; subspan demo shows them at work"),
-        ),
-        _ => one_line(&e.to_string()),
+        )),
+        _ => Err(one_line(&e.to_string())),
     })
 }
 

@@ -1,7 +1,6 @@
 //! How a run fails: one line, a hint, and the exit code that scripts rely on.
 
 use std::panic;
-use std::process::ExitCode;
 use std::sync::Once;
 
 use subspan::Error;
@@ -31,7 +30,7 @@ impl Failure {
     }
 
     /// Tells the user, and gives the exit code.
-    pub(crate) fn report(&self) -> ExitCode {
+    pub(crate) fn report(&self) -> u8 {
         let (message, hint, code) = match self {
             Self::Usage { message, hint } => (message.as_str(), hint.as_deref(), USAGE),
             Self::Work { message, hint } => (message.as_str(), hint.as_deref(), WORK),
@@ -41,7 +40,7 @@ impl Failure {
         if let Some(hint) = hint {
             eprintln!("hint: {hint}");
         }
-        ExitCode::from(code)
+        code
     }
 }
 

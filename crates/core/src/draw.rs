@@ -4,6 +4,7 @@
 //! is the 64-bit seed mixed with the stream's name; the counter is the 64-bit index (low words) and a draw number (high words).
 //! The same row of the same table therefore draws the same number in any block, on any thread, on any machine.
 
+use serde::{Deserialize, Serialize};
 use subspan_linalg::philox::{fill_uniform, philox4x32_10, to_unit};
 
 /// A named stream of keyed random numbers.
@@ -14,7 +15,7 @@ use subspan_linalg::philox::{fill_uniform, philox4x32_10, to_unit};
 /// assert_eq!(rows.uniform(17), Stream::new(0, "rows").uniform(17));
 /// assert_ne!(rows.uniform(17), Stream::new(1, "rows").uniform(17));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stream {
     key: u64,
 }
@@ -113,7 +114,7 @@ fn mix(mut z: u64) -> u64 {
 }
 
 /// FNV-1a, 64 bits: a fixed, documented hash (the standard library's may change between releases).
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01B3))
 }
 

@@ -88,6 +88,13 @@ pub enum Error {
         /// The learning rate.
         lr: f64,
     },
+    /// The state of a pass, computed elsewhere, cannot be used.
+    State {
+        /// Of which chunk of the table, where that is known.
+        chunk: Option<u64>,
+        /// What is wrong with it, completing "the state ...".
+        what: &'static str,
+    },
     /// A factorization failed.
     Linalg(LinalgError),
     /// The row source failed (file, network, format); the text is the source's own.
@@ -145,6 +152,8 @@ impl std::fmt::Display for Error {
                 write!(f, "classification needs at least 2 classes, got {found} (label {label})")
             }
             Self::Diverged { epoch, .. } => write!(f, "the training loss became infinite in pass {epoch}"),
+            Self::State { chunk: Some(chunk), what } => write!(f, "the state of chunk {chunk} {what}"),
+            Self::State { chunk: None, what } => write!(f, "a state {what}"),
             Self::Linalg(e) => e.fmt(f),
             Self::Source(e) => e.fmt(f),
             Self::Cancelled => write!(f, "interrupted"),

@@ -13,6 +13,7 @@ pub mod merge;
 pub mod observe;
 pub mod record;
 pub mod regress;
+pub mod remote;
 pub mod rows;
 pub mod sample;
 pub mod subspace;

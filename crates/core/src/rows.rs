@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::observe::{Event, Observer};
+use crate::remote::Origin;
 
 /// A block of consecutive rows, row-major, all finite.
 #[derive(Clone, Copy)]
@@ -77,6 +78,11 @@ pub trait RowSource: Sync {
         None
     }
 
+    /// Where the chunks are folded, if not in this process.
+    fn origin(&self) -> Option<Origin<'_>> {
+        None
+    }
+
     /// Number of chunks. Chunk order is row order.
     fn n_chunks(&self) -> usize;
 
@@ -89,6 +95,16 @@ pub trait RowSource: Sync {
 
 /// Rows per chunk of an in-memory table.
 pub const MEMORY_CHUNK_ROWS: usize = 16_384;
+
+/// Rows per chunk of an array that is read as a file would be: an array in a file, or one in memory whose results shall have
+/// the bits of that file's.
+pub const ARRAY_CHUNK_ROWS: usize = 65_536;
+
+/// Rows per block of a source that decodes or converts, for `n_cols` columns: 4 MiB of values, between 64 and 8192 rows.
+pub fn block_rows(n_cols: usize) -> usize {
+    const BLOCK_BYTES: usize = 4 << 20;
+    (BLOCK_BYTES / (n_cols.max(1) * size_of::<f64>())).clamp(64, 8192)
+}
 
 /// A borrowed row-major `f64` array as a source. Values are checked once, on construction.
 ///

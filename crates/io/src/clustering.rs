@@ -14,7 +14,7 @@ use subspan::cluster::{Affinity, Cluster, Model, Transform};
 
 use crate::atomic::AtomicFile;
 use crate::error::{IoError, Result};
-use crate::model::{Reader, Stored, put_f32, read_model, reading, write_tensors};
+use crate::model::{Reader, Stored, put_f32, read_model, reading, reading_bytes, tensor_bytes, write_all};
 
 /// What this version writes and reads.
 const FORMAT: &str = "subspan-clustering-1";
@@ -49,22 +49,34 @@ pub enum AnyModel {
 /// # Errors
 /// As [`read_model`].
 pub fn read_any_model(path: &str) -> Result<AnyModel> {
+    match reading(path, read_clustering)? {
+        Some(model) => Ok(AnyModel::Clustering(model)),
+        None => read_model(path).map(AnyModel::Classifier),
+    }
+}
+
+/// A clustering from the content of a file, which errors call `path`.
+///
+/// # Errors
+/// As [`read_any_model`]; [`IoError::Unsupported`] for a classifier.
+pub fn clustering_from_bytes(path: &str, bytes: &[u8]) -> Result<Model> {
+    let other = || IoError::unsupported(path, "a model, but not of subspan cluster");
+    reading_bytes(path, bytes, read_clustering)?.ok_or_else(other)
+}
+
+/// `None` for a model of another kind.
+fn read_clustering(reader: &Reader<'_>, header: &str) -> Result<Option<Model>> {
     #[derive(Deserialize)]
     struct Format {
         format: String,
     }
-    let clustering = reading(path, |reader, header| {
-        let format: Format = serde_json::from_str(header).map_err(|e| IoError::corrupt(path, "metadata", e))?;
-        if format.format != FORMAT {
-            return Ok(None);
-        }
-        let header: Header = serde_json::from_str(header).map_err(|e| IoError::corrupt(path, "metadata", e))?;
-        read(reader, &header).map(Some)
-    })?;
-    match clustering {
-        Some(model) => Ok(AnyModel::Clustering(model)),
-        None => read_model(path).map(AnyModel::Classifier),
+    let damaged = |e| IoError::corrupt(reader.path, "metadata", e);
+    let format: Format = serde_json::from_str(header).map_err(damaged)?;
+    if format.format != FORMAT {
+        return Ok(None);
     }
+    let header: Header = serde_json::from_str(header).map_err(damaged)?;
+    read(reader, &header).map(Some)
 }
 
 fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
@@ -131,6 +143,18 @@ const MAX_NEIGHBOURS: usize = 1 << 16;
 /// # Errors
 /// [`IoError::Write`].
 pub fn write_clustering(model: &Model, file: AtomicFile) -> Result<()> {
+    write_all(file, |path| to_bytes(model, path))
+}
+
+/// The bytes that [`write_clustering`] writes.
+///
+/// # Errors
+/// [`IoError::Write`] if a part exceeds what the format can hold.
+pub fn clustering_to_bytes(model: &Model) -> Result<Vec<u8>> {
+    to_bytes(model, "a model")
+}
+
+fn to_bytes(model: &Model, path: &str) -> Result<Vec<u8>> {
     let mut tensors = BTreeMap::new();
     let (d, p, q) = (model.n_cols(), model.transform.n_out(), model.n_out());
     let n = model.labels.len();
@@ -152,9 +176,8 @@ pub fn write_clustering(model: &Model, file: AtomicFile) -> Result<()> {
         neighbours: model.neighbours,
         perplexity: model.perplexity,
     };
-    let path = file.target().display().to_string();
-    let text = serde_json::to_string(&header).map_err(|e| IoError::write(&path)(std::io::Error::other(e)))?;
-    write_tensors(&tensors, Some(text), file)
+    let text = serde_json::to_string(&header).map_err(|e| IoError::write(path)(std::io::Error::other(e)))?;
+    tensor_bytes(&tensors, Some(text), path)
 }
 
 /// Writes every cluster's subspace: `subspaces` (f32, orthonormal rows stacked, `Σr x p`), `offsets` (u32, one more than
@@ -176,7 +199,7 @@ pub fn write_subspaces(clusters: &[Cluster], n_dims: usize, file: AtomicFile) ->
     put_f32(&mut tensors, "subspaces", Some(&rows), &[rows.len() / n_dims, n_dims]);
     put_u32(&mut tensors, "offsets", &offsets);
     put_u32(&mut tensors, "medoids", &clusters.iter().map(|c| c.medoid as u32).collect::<Vec<_>>());
-    write_tensors(&tensors, None, file)
+    write_all(file, |path| tensor_bytes(&tensors, None, path))
 }
 
 fn put_u32(tensors: &mut BTreeMap<&'static str, Stored>, name: &'static str, values: &[u32]) {

@@ -34,12 +34,14 @@ mod write_npy;
 pub use array::DType;
 pub use atomic::{AtomicFile, OutputDirectory, remove_partial_files, write_bytes_atomically, write_json};
 pub use checkpoint::{Checkpoint, CheckpointPlan, CheckpointWriter, TensorInfo};
-pub use clustering::{AnyModel, read_any_model, write_clustering, write_subspaces};
+pub use clustering::{
+    AnyModel, clustering_from_bytes, clustering_to_bytes, read_any_model, write_clustering, write_subspaces,
+};
 pub use error::{IoError, Result};
 pub use labels::Labels;
 pub use matrix::Matrix;
 pub use membership::write_membership;
-pub use model::{read_model, write_model};
+pub use model::{model_from_bytes, model_to_bytes, read_model, write_model};
 pub use permutations::{read_permutations, write_permutations};
 pub use sample::{write_sample, write_sample_to};
 pub use spec::{parse_spec, read_spec, spec_text};

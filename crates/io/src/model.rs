@@ -42,7 +42,18 @@ struct Header {
 /// # Errors
 /// [`IoError::Write`].
 pub fn write_model(model: &Model, file: AtomicFile) -> Result<()> {
-    let path = file.target().display().to_string();
+    write_all(file, |path| to_bytes(model, path))
+}
+
+/// The bytes that [`write_model`] writes.
+///
+/// # Errors
+/// [`IoError::Write`] if a part exceeds what the format can hold.
+pub fn model_to_bytes(model: &Model) -> Result<Vec<u8>> {
+    to_bytes(model, "a model")
+}
+
+fn to_bytes(model: &Model, path: &str) -> Result<Vec<u8>> {
     let mut tensors = BTreeMap::new();
     let d = model.n_cols;
     put_f64(&mut tensors, "temperature", model.temperature);
@@ -63,28 +74,32 @@ pub fn write_model(model: &Model, file: AtomicFile) -> Result<()> {
     }
     let header =
         Header { format: FORMAT.into(), version: env!("CARGO_PKG_VERSION").into(), classes: model.classes.clone() };
-    let failed = |e: &dyn std::fmt::Display| IoError::write(&path)(std::io::Error::other(e.to_string()));
+    let failed = |e: &dyn std::fmt::Display| IoError::write(path)(std::io::Error::other(e.to_string()));
     let text = serde_json::to_string(&header).map_err(|e| failed(&e))?;
-    write_tensors(&tensors, Some(text), file)
+    tensor_bytes(&tensors, Some(text), path)
 }
 
-/// Writes tensors and the header's text into `file`, which is then complete.
-pub(crate) fn write_tensors(
+/// Writes what `bytes` makes, given the file's name, into `file`, which is then complete.
+pub(crate) fn write_all(mut file: AtomicFile, bytes: impl FnOnce(&str) -> Result<Vec<u8>>) -> Result<()> {
+    let path = file.target().display().to_string();
+    file.write_all(&bytes(&path)?).map_err(IoError::write(&path))?;
+    file.commit()
+}
+
+/// Tensors and the header's text as the content of a file, which errors call `path`.
+pub(crate) fn tensor_bytes(
     tensors: &BTreeMap<&'static str, Stored>,
     text: Option<String>,
-    mut file: AtomicFile,
-) -> Result<()> {
-    let path = file.target().display().to_string();
-    let failed = |e: &dyn std::fmt::Display| IoError::write(&path)(std::io::Error::other(e.to_string()));
+    path: &str,
+) -> Result<Vec<u8>> {
+    let failed = |e: &dyn std::fmt::Display| IoError::write(path)(std::io::Error::other(e.to_string()));
     let views: Vec<(&str, TensorView<'_>)> = tensors
         .iter()
         .map(|(name, (dtype, shape, bytes))| Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?)))
         .collect::<Result<_, safetensors::SafeTensorError>>()
         .map_err(|e| failed(&e))?;
     let metadata = text.map(|text| HashMap::from([(KEY.to_string(), text)]));
-    let bytes = safetensors::serialize(views, metadata).map_err(|e| failed(&e))?;
-    file.write_all(&bytes).map_err(IoError::write(&path))?;
-    file.commit()
+    safetensors::serialize(views, metadata).map_err(|e| failed(&e))
 }
 
 /// Type, shape and little-endian bytes.
@@ -118,10 +133,20 @@ fn put_frames(tensors: &mut BTreeMap<&'static str, Stored>, names: [&'static str
 /// [`IoError`]: no such file; not a safetensors file, not a model of this program, or damaged; shapes that do not fit each
 /// other, frames that are not orthonormal, numbers that are not finite.
 pub fn read_model(path: &str) -> Result<Model> {
-    reading(path, |reader, header| {
-        let header: Header = serde_json::from_str(header).map_err(|e| IoError::corrupt(path, "metadata", e))?;
-        reader.model(header)
-    })
+    reading(path, read_classifier)
+}
+
+/// [`read_model`] of a file's content; `path` names it in errors.
+///
+/// # Errors
+/// As [`read_model`].
+pub fn model_from_bytes(path: &str, bytes: &[u8]) -> Result<Model> {
+    reading_bytes(path, bytes, read_classifier)
+}
+
+fn read_classifier(reader: &Reader<'_>, header: &str) -> Result<Model> {
+    let header: Header = serde_json::from_str(header).map_err(|e| IoError::corrupt(reader.path, "metadata", e))?;
+    reader.model(header)
 }
 
 /// Opens a model file and hands its tensors and the text of its header to `read`.
@@ -130,14 +155,23 @@ pub(crate) fn reading<T>(path: &str, read: impl FnOnce(&Reader<'_>, &str) -> Res
     let (mut file, _) = open_file(path)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(IoError::read(path, "data"))?;
+    reading_bytes(path, &bytes, read)
+}
+
+/// [`reading`] of a file's content.
+pub(crate) fn reading_bytes<T>(
+    path: &str,
+    bytes: &[u8],
+    read: impl FnOnce(&Reader<'_>, &str) -> Result<T>,
+) -> Result<T> {
     decoding(path, "header", || {
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| IoError::corrupt(path, "header", e))?;
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| IoError::corrupt(path, "header", e))?;
         let text = metadata.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| IoError::Unsupported {
             path: path.into(),
             what: "a safetensors file, but not a model of this program".into(),
             hint: Some("subspan classify and subspan cluster write models".into()),
         })?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| IoError::corrupt(path, "data", e))?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(|e| IoError::corrupt(path, "data", e))?;
         read(&Reader { path, tensors }, text)
     })
 }

@@ -1,6 +1,7 @@
 //! A small dense matrix: row-major `f64`.
 
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
+use serde::{Deserialize, Serialize};
 
 /// A dense row-major matrix of `f64`.
 ///
@@ -10,11 +11,32 @@ use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 /// assert_eq!(a.mul(&Mat::identity(2)), a);
 /// assert_eq!(a.transpose()[(0, 1)], 3.0);
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Parts")]
 pub struct Mat {
     n_rows: usize,
     n_cols: usize,
     data: Vec<f64>,
+}
+
+/// A matrix as read from somewhere, not to be trusted.
+#[derive(Deserialize)]
+struct Parts {
+    n_rows: usize,
+    n_cols: usize,
+    data: Vec<f64>,
+}
+
+impl TryFrom<Parts> for Mat {
+    type Error = &'static str;
+
+    fn try_from(Parts { n_rows, n_cols, data }: Parts) -> Result<Self, Self::Error> {
+        if n_rows.checked_mul(n_cols) == Some(data.len()) {
+            Ok(Self { n_rows, n_cols, data })
+        } else {
+            Err("a matrix whose values do not fit its shape")
+        }
+    }
 }
 
 impl Mat {

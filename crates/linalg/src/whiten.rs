@@ -22,10 +22,12 @@
 //! one is the first two thirds of shifted CholeskyQR3 (Fukaya, Kannan, Nakatsukasa,
 //! Yamamoto, Yanagisawa 2020).
 
+use serde::{Deserialize, Serialize};
+
 use crate::{LinalgError, Mat, cholesky, eigh};
 
 /// A factor `F` (`d x rank`) with `Fᵀ G F = I`: `‖aᵢ F‖²` is the leverage `aᵢᵀ G⁺ aᵢ` of row `i`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Whitener {
     /// `d x rank`.
     pub factor: Mat,

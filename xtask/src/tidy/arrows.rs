@@ -11,7 +11,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("report", &["subspan"]),
     ("nets", &["subspan", "subspan-linalg"]),
     ("cli", &["subspan", "subspan-io", "subspan-report", "subspan-nets"]),
-    ("python", &["subspan", "subspan-io", "subspan-report", "subspan-nets"]),
+    // The wheel brings the command along.
+    ("python", &["subspan", "subspan-io", "subspan-report", "subspan-nets", "subspan-cli"]),
 ];
 
 /// Heavy dependencies and the one crate that may name each.
@@ -24,6 +25,7 @@ const HEAVY: &[(&str, &str)] = &[
     ("clap", "cli"),
     ("indicatif", "cli"),
     ("pyo3", "python"),
+    ("numpy", "python"),
 ];
 
 /// The methods of the core, and the one that each may use besides itself.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::Value;
+use subspan::rows::RowSource;
 use subspan::sample::{self, Certificate, CertificateKind, Config, Draw, Rule, Sample, Size};
 use subspan_io::{Table, TableOptions, write_sample_to};
 use subspan_report::{count, percent, significant};
@@ -11,6 +12,7 @@ use crate::args::TableArgs;
 use crate::describe;
 use crate::failure::Failure;
 use crate::session::{Done, Session};
+use crate::shards::{self, Shard};
 use crate::summary::Summary;
 
 /// As typed.
@@ -34,6 +36,12 @@ pub(crate) struct Args {
     /// How rows are drawn
     #[arg(long, default_value = "poisson", value_parser = clap::builder::PossibleValuesParser::new(Draw::names()))]
     draw: String,
+    /// Fold one of N shares of the table, for the first pass that -o, a folder of states, lacks; run all shards once per pass
+    #[arg(long, value_name = "I/N", conflicts_with = "combine")]
+    shard: Option<Shard>,
+    /// Draw the sample from the states of all shards, which are in this folder
+    #[arg(long, value_name = "STATES")]
+    combine: Option<PathBuf>,
     /// Where the sample goes: row_id, probability, weight, then the table's columns
     #[arg(short, long, value_name = "OUT.parquet")]
     output: PathBuf,
@@ -44,6 +52,8 @@ pub(crate) struct Job {
     table: String,
     options: TableOptions,
     config: Config,
+    shard: Option<Shard>,
+    combine: Option<PathBuf>,
     output: PathBuf,
 }
 
@@ -56,18 +66,31 @@ impl Job {
         };
         let config = Config { size, rule: args.rule.parse()?, draw: args.draw.parse()?, ..Config::rows(args.p, 0) };
         config.check()?;
-        Ok(Self { options: args.table.options(None, false), table: args.table.table, config, output: args.output })
+        Ok(Self {
+            options: args.table.options(None, false),
+            table: args.table.table,
+            config,
+            shard: args.shard,
+            combine: args.combine,
+            output: args.output,
+        })
     }
 }
 
-/// Draws the sample and writes it.
+/// Draws the sample and writes it, or does a shard's part of that.
 pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
+    if let Some(shard) = job.shard {
+        return run_shard(job, shard, session);
+    }
     let output = session.create(&job.output, &job.table)?;
     let watch = session.watch();
     watch.phase("read");
     let table = Table::open(&job.table, &job.options)?;
     let input = table.input_record()?;
-    let sample = sample::run(&table, &job.config, session.seed, &watch)?;
+    let sample = match &job.combine {
+        Some(states) => shards::combine(&table, &job.config, session.seed, states, &watch)?,
+        None => sample::run(&table, &job.config, session.seed, &watch)?,
+    };
     watch.phase("write");
     write_sample_to(output, &table, &sample.row_ids, &sample.probabilities, &sample.weights, &sample.records)?;
 
@@ -82,6 +105,32 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     session.close(&mut record, &watch);
     let summary = summary(job, &sample, table.dropped_rows(), &record);
     Ok(Done { title: format!("A sample of {}", job.table), records: vec![record], summary })
+}
+
+/// Folds the chunks of a shard.
+fn run_shard(job: &Job, shard: Shard, session: &Session) -> Result<Done, Failure> {
+    let watch = session.watch();
+    watch.phase("read");
+    let table = Table::open(&job.table, &job.options)?;
+    let input = table.input_record()?;
+    let folded = shards::fold(&table, &job.config, session.seed, shard, &job.output, &watch)?;
+    let mut record = session.record("sample");
+    record.inputs.push(input);
+    configure(&mut record, &job.config);
+    record.configure("output", job.output.display().to_string());
+    record.result("pass", folded.pass);
+    record.result("chunks", folded.chunks);
+    record.result("chunks_found", folded.found);
+    session.close(&mut record, &watch);
+    let mut out = Summary::new(format!("a shard of {}", job.table));
+    let pass =
+        folded.pass.map_or_else(|| "every pass is complete: --combine draws the sample".into(), |p| p.to_string());
+    out.line("pass", pass);
+    let found = if folded.found > 0 { format!(", {} of them there already", folded.found) } else { String::new() };
+    out.line("chunks", format!("{} of {}{found}", folded.chunks, table.n_chunks()));
+    out.line("states", job.output.display().to_string());
+    out.time(&record.seconds);
+    Ok(Done { title: format!("A shard of {}", job.table), records: vec![record], summary: out })
 }
 
 /// The configuration's entries of the record.

@@ -9,4 +9,5 @@ mod outputs;
 mod place;
 mod regress;
 mod sample;
+mod shards;
 mod usage;

@@ -140,6 +140,15 @@ impl Model {
         Ok(out)
     }
 
+    /// Logits of every sample (`n x n_classes`), block by block: probabilities are the softmax of them divided by the temperature.
+    ///
+    /// # Errors
+    /// As [`Model::predict`].
+    pub fn logits(&self, samples: &dyn Samples) -> Result<Vec<f64>> {
+        self.check_columns(samples)?;
+        self.scorer.logits_of(samples, &(0..samples.n_rows()).collect::<Vec<_>>())
+    }
+
     /// How well the model predicts labelled samples of its own classes, in its own order.
     ///
     /// # Errors

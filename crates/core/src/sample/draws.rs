@@ -79,7 +79,7 @@ impl<'a> Draws<'a> {
             least_scale,
             stream: Stream::new(self.seed, name),
         };
-        let drawn = draw_rows(table.source, &scorer, &plan, self.observer)?;
+        let drawn = draw_rows(table.source, scorer, &plan, self.observer)?;
         self.passes += drawn.passes;
         Ok(drawn)
     }

@@ -5,12 +5,14 @@
 //! `θ = 4/(p+2)`, the minimax damping: the map contracts by `|p−2|/(p+2)` in log space.
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use subspan_linalg::apply::{RowFactor, row_norms_sq};
 use subspan_linalg::{Mat, Whitener, gram, whiten};
 
 use crate::error::{Error, Result};
 use crate::observe::{Event, Observer};
-use crate::rows::{self, MEMORY_CHUNK_ROWS, RowBlock, RowSource};
+use crate::remote::{self, Origin, Pass, RowMap};
+use crate::rows::{MEMORY_CHUNK_ROWS, RowBlock, RowSource};
 
 /// Log-error at which weights are good enough to sample by: relative sizes within a third.
 pub(crate) const SAMPLING_TOLERANCE: f64 = 0.3;
@@ -27,7 +29,7 @@ const PLAIN_CONDITION: f64 = 1e3;
 const TILE_ROWS: usize = 512;
 
 /// The iteration's history: enough to recompute the weight of any row.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct LewisChain {
     p: f64,
     log_start: f64,
@@ -93,7 +95,7 @@ pub(crate) fn lewis_chain(
         return iterate(source, plain.clone(), n_rows, p, tolerance, observer);
     }
     // The weights do not depend on the basis. In that of the plain whitener no direction is lost to rounding.
-    let mapped = MappedRows { source, factor: RowFactor::new(&plain.factor, plain.upper), rank: plain.rank };
+    let mapped = MappedRows::new(source, plain.factor.clone(), plain.upper);
     let identity = whiten(&Mat::identity(plain.rank), n_rows)?;
     let (mut chain, delta) = iterate(&mapped, identity, n_rows, p, tolerance, observer)?;
     for (whitener, _) in &mut chain.steps {
@@ -152,24 +154,31 @@ fn rescaled(mut w: Whitener, scale: f64) -> Whitener {
 
 /// One pass: `Q = Aᵀ W^(1−2/p) A` with the chain's weights, and the chain's log-error.
 fn weighted_gram(source: &dyn RowSource, chain: &LewisChain, observer: &dyn Observer) -> Result<(Mat, f64)> {
-    let d = source.n_cols();
-    let (mut gram, delta) = rows::fold(
-        source,
-        observer,
-        || (Mat::zeros(d, d), 0.0f64),
-        |(gram, delta), block| {
-            let mut log_w = vec![0.0; block.n_rows()];
-            *delta = delta.max(chain.log_weights(block.values, &mut log_w));
-            add_reweighted(block.values, d, &log_w, chain.p, gram);
-            Ok(())
-        },
-        |(gram, delta), (g, e)| {
-            gram.as_mut_slice().iter_mut().zip(g.as_slice()).for_each(|(t, g)| *t += g);
-            *delta = delta.max(e);
-        },
-    )?;
-    gram::symmetrize(gram.as_mut_slice(), d);
+    let (mut gram, delta) = remote::run(source, chain, observer)?;
+    gram::symmetrize(gram.as_mut_slice(), source.n_cols());
     Ok((gram, delta))
+}
+
+/// The pass of one iteration.
+impl Pass for LewisChain {
+    const NAME: &'static str = "lewis";
+    type State = (Mat, f64);
+
+    fn start(&self, n_cols: usize) -> (Mat, f64) {
+        (Mat::zeros(n_cols, n_cols), 0.0)
+    }
+
+    fn step(&self, (gram, delta): &mut (Mat, f64), block: &RowBlock<'_>) -> Result<()> {
+        let mut log_w = vec![0.0; block.n_rows()];
+        *delta = delta.max(self.log_weights(block.values, &mut log_w));
+        add_reweighted(block.values, block.n_cols, &log_w, self.p, gram);
+        Ok(())
+    }
+
+    fn merge(&self, (gram, delta): &mut (Mat, f64), (g, e): (Mat, f64)) {
+        gram.as_mut_slice().iter_mut().zip(g.as_slice()).for_each(|(t, g)| *t += g);
+        *delta = delta.max(e);
+    }
 }
 
 /// Adds `Aᵀ W^(1−2/p) A` of a block; a zero row has `ln w = −∞` and no part in it.
@@ -221,10 +230,18 @@ fn dense_gram(
 }
 
 /// A source with its rows mapped by a factor.
-struct MappedRows<'a> {
+pub(crate) struct MappedRows<'a> {
     source: &'a dyn RowSource,
+    /// The factor, as it was given and ready for many blocks.
+    given: (Mat, bool),
     factor: RowFactor,
     rank: usize,
+}
+
+impl<'a> MappedRows<'a> {
+    pub(crate) fn new(source: &'a dyn RowSource, factor: Mat, upper: bool) -> Self {
+        Self { source, rank: factor.n_cols(), factor: RowFactor::new(&factor, upper), given: (factor, upper) }
+    }
 }
 
 impl RowSource for MappedRows<'_> {
@@ -234,6 +251,11 @@ impl RowSource for MappedRows<'_> {
 
     fn n_rows(&self) -> Option<u64> {
         self.source.n_rows()
+    }
+
+    fn origin(&self) -> Option<Origin<'_>> {
+        let (factor, upper) = self.given.clone();
+        Some(self.source.origin()?.then(RowMap::Factor { factor, upper }))
     }
 
     fn n_chunks(&self) -> usize {

@@ -8,7 +8,10 @@
 //! Lifting raises a matrix's condition number to its `p/2`-th power: scale the columns first ([`LiftedRows::scaled`]), by powers
 //! of two to lose nothing.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
+use crate::remote::{Origin, RowMap};
 use crate::rows::{Records, RowBlock, RowIds, RowSource};
 
 /// Above this many lifted columns the lift costs more than it tells: its Gram takes `n L²` multiply-adds.
@@ -54,7 +57,7 @@ pub fn lifted_dim(d: usize, p: f64) -> Option<usize> {
 /// // 9, √2 · 6, 4: the inner product of two such rows is the square of the original one.
 /// assert!((out[1] - 6.0 * 2f64.sqrt()).abs() < 1e-12 && out[2] == 4.0);
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Lift {
     n_cols: usize,
     /// `starts[t][i]`: where the monomials of degree `t + 1` whose smallest variable is at least `i` begin. They are a suffix of
@@ -98,6 +101,11 @@ impl Lift {
         }
         debug_assert_eq!(level.len(), dim);
         Ok(Self { n_cols, starts, roots: level.iter().map(|m| m.coefficient.sqrt()).collect() })
+    }
+
+    /// The even `p` that it is for.
+    pub fn p(&self) -> f64 {
+        2.0 * self.starts.len() as f64
     }
 
     /// Columns of the original rows.
@@ -184,6 +192,12 @@ impl RowSource for LiftedRows<'_> {
 
     fn n_rows(&self) -> Option<u64> {
         self.source.n_rows()
+    }
+
+    fn origin(&self) -> Option<Origin<'_>> {
+        let scale = self.scale.iter().map(|scale| RowMap::Scale(scale.clone()));
+        let maps = scale.chain([RowMap::Lift { p: self.lift.p() }]);
+        Some(maps.fold(self.source.origin()?, Origin::then))
     }
 
     fn n_chunks(&self) -> usize {

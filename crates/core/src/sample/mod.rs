@@ -18,6 +18,7 @@ mod scores;
 mod select;
 mod sensitivity;
 mod stages;
+mod worker;
 
 pub use certificate::{
     Search, Searched, WeightedTable, abs_power_sums, abs_power_sums_of, certificate_of_ratios, exact_certificate,
@@ -31,6 +32,7 @@ pub use scores::{leverage_scores, lewis_weights};
 pub use sensitivity::{
     Bounds, DEFAULT_TOLERANCE, DEFAULT_TOTAL_DRAWS, SensitivitySolver, TotalSensitivity, sensitivities,
 };
+pub use worker::fold_chunk;
 
 use subspan_linalg::Mat;
 

@@ -4,6 +4,8 @@
 //! A streaming pass cannot keep every score, so it keeps a [`ScoreHistogram`]; rows already in memory are solved exactly by
 //! [`solve_scale`]. Both search the same increasing function of the scale.
 
+use serde::{Deserialize, Serialize};
+
 /// How a score becomes a probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Inclusion {
@@ -64,7 +66,7 @@ fn search(target: f64, expected: impl Fn(f64) -> f64) -> f64 {
 /// one-dimensional keys: `Σ floor + min(c s, 1 − floor)`, whose rows change sides at `c = (1 − floor)/s`, and
 /// `Σ max(h − c s, 0)`, whose rows change sides at `c = h/s`. Each is summed per bin of its key (64 bins per octave); only the one bin that holds the crossing is
 /// approximate, and its error is second order in the bin's width.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct ScoreHistogram {
     floor: f64,
     guard: f64,
@@ -149,7 +151,7 @@ impl ScoreHistogram {
 }
 
 /// Pairs of sums per bin of a non-negative key: exponent and six leading mantissa bits.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Bins {
     first: u32,
     sums: Vec<[f64; 2]>,

@@ -1,5 +1,6 @@
 //! Importance scores as stateless functions of a row, and the passes that prepare them.
 
+use serde::{Deserialize, Serialize};
 use subspan_linalg::apply::{RowFactor, row_norms_sq};
 use subspan_linalg::{LinalgError, Mat, Whitener, gram, precondition, whiten};
 
@@ -9,7 +10,8 @@ use super::scaled::ScaledRows;
 use super::sensitivity::SensitivitySolver;
 use crate::error::{Error, Result};
 use crate::observe::{Observer, phase};
-use crate::rows::{self, RowSource};
+use crate::remote::{self, Pass};
+use crate::rows::{self, RowBlock, RowSource};
 
 /// Rows mapped at a time.
 const TILE_ROWS: usize = 512;
@@ -75,50 +77,73 @@ fn columns_lost(gram: &Mat) -> bool {
 
 /// `(AF)ᵀ(AF)` in one pass.
 fn mapped_gram_pass(source: &dyn RowSource, whitener: &Whitener, observer: &dyn Observer) -> Result<Mat> {
-    let (d, r) = (source.n_cols(), whitener.factor.n_cols());
-    let factor = RowFactor::new(&whitener.factor, whitener.upper);
-    let mut total = rows::fold(
-        source,
-        observer,
-        || Mat::zeros(r, r),
-        |total, block| {
-            let mut mapped = vec![0.0; TILE_ROWS * r];
-            for tile in block.values.chunks(TILE_ROWS * d) {
-                let mapped = &mut mapped[..tile.len() / d * r];
-                factor.map_rows(tile, mapped);
-                gram::add_gram(mapped, r, total.as_mut_slice());
-            }
-            Ok(())
-        },
-        |total, g| total.as_mut_slice().iter_mut().zip(g.as_slice()).for_each(|(t, g)| *t += g),
-    )?;
-    gram::symmetrize(total.as_mut_slice(), r);
+    let mut total = remote::run(source, &MappedGram(whitener.clone()), observer)?;
+    gram::symmetrize(total.as_mut_slice(), whitener.factor.n_cols());
     Ok(total)
+}
+
+/// The pass of [`mapped_gram_pass`]: the upper triangle.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct MappedGram(Whitener);
+
+impl Pass for MappedGram {
+    const NAME: &'static str = "mapped-gram";
+    type State = Mat;
+
+    fn start(&self, _: usize) -> Mat {
+        Mat::zeros(self.0.factor.n_cols(), self.0.factor.n_cols())
+    }
+
+    fn step(&self, total: &mut Mat, block: &RowBlock<'_>) -> Result<()> {
+        let (d, r) = (block.n_cols, self.0.factor.n_cols());
+        let factor = RowFactor::new(&self.0.factor, self.0.upper);
+        let mut mapped = vec![0.0; TILE_ROWS * r];
+        for tile in block.values.chunks(TILE_ROWS * d) {
+            let mapped = &mut mapped[..tile.len() / d * r];
+            factor.map_rows(tile, mapped);
+            gram::add_gram(mapped, r, total.as_mut_slice());
+        }
+        Ok(())
+    }
+
+    fn merge(&self, total: &mut Mat, g: Mat) {
+        total.as_mut_slice().iter_mut().zip(g.as_slice()).for_each(|(t, g)| *t += g);
+    }
 }
 
 /// `AᵀA` (both triangles) and the number of rows.
 pub(crate) fn gram_pass(source: &dyn RowSource, observer: &dyn Observer) -> Result<(Mat, u64)> {
-    let d = source.n_cols();
-    let (mut total, n_rows) = rows::fold(
-        source,
-        observer,
-        || (Mat::zeros(d, d), 0u64),
-        |(total, n_rows), block| {
-            gram::add_gram(block.values, d, total.as_mut_slice());
-            *n_rows += block.n_rows() as u64;
-            Ok(())
-        },
-        |(total, n_rows), (g, n)| {
-            total.as_mut_slice().iter_mut().zip(g.as_slice()).for_each(|(t, g)| *t += g);
-            *n_rows += n;
-        },
-    )?;
-    gram::symmetrize(total.as_mut_slice(), d);
+    let (mut total, n_rows) = remote::run(source, &Gram, observer)?;
+    gram::symmetrize(total.as_mut_slice(), source.n_cols());
     Ok((total, n_rows))
 }
 
+/// The pass of [`gram_pass`]: the upper triangle, and the number of rows.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Gram;
+
+impl Pass for Gram {
+    const NAME: &'static str = "gram";
+    type State = (Mat, u64);
+
+    fn start(&self, n_cols: usize) -> (Mat, u64) {
+        (Mat::zeros(n_cols, n_cols), 0)
+    }
+
+    fn step(&self, (total, n_rows): &mut (Mat, u64), block: &RowBlock<'_>) -> Result<()> {
+        gram::add_gram(block.values, block.n_cols, total.as_mut_slice());
+        *n_rows += block.n_rows() as u64;
+        Ok(())
+    }
+
+    fn merge(&self, (total, n_rows): &mut (Mat, u64), (g, n): (Mat, u64)) {
+        total.as_mut_slice().iter_mut().zip(g.as_slice()).for_each(|(t, g)| *t += g);
+        *n_rows += n;
+    }
+}
+
 /// A function from rows to (score, leverage).
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Scorer {
     pub(crate) score: Score,
     /// Adds the leverage to the score.
@@ -129,7 +154,7 @@ pub(crate) struct Scorer {
 }
 
 /// The part of a [`Scorer`] that differs between rules.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Score {
     /// Every row alike.
     Uniform,

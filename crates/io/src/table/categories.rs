@@ -7,8 +7,9 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type};
 use rayon::prelude::*;
 use subspan::Error;
+use subspan::rows::block_rows;
 
-use super::store::{Request, Store, batch_rows};
+use super::store::{Request, Store};
 use crate::error::{IoError, Result};
 
 /// Most levels of a text column that one-hot encoding is meant for.
@@ -67,7 +68,7 @@ pub(crate) fn discover(store: &dyn Store, columns: &[usize]) -> Result<Vec<Level
     if let Some(known) = columns.iter().map(|c| store.known_levels(*c)).collect() {
         return Ok(known);
     }
-    let request = Request { columns, batch_rows: batch_rows(columns.len()), levels: true };
+    let request = Request { columns, batch_rows: block_rows(columns.len()), levels: true };
     let parts: Vec<Result<Vec<Levels>, Error>> = (0..store.starts().len() - 1)
         .into_par_iter()
         .map(|chunk| {

@@ -19,12 +19,12 @@ use ::arrow::compute::cast;
 use ::arrow::datatypes::{Field, Schema, SchemaRef};
 use subspan::Result;
 use subspan::record::InputRecord;
-use subspan::rows::{RowBlock, RowSource};
+use subspan::rows::{RowBlock, RowSource, block_rows};
 
 use self::block::Block;
 use self::records::BatchRecords;
 use self::schema::Plan;
-use self::store::{Request, Store, batch_rows};
+use self::store::{Request, Store};
 use crate::bytes::fingerprint;
 use crate::error::IoError;
 use crate::{npz, path_and_part};
@@ -283,7 +283,7 @@ impl RowSource for Table {
             }
         };
         let mut first_row = store.starts()[chunk];
-        let request = Request { columns: &self.plan.sources, batch_rows: batch_rows(self.plan.n_cols), levels: true };
+        let request = Request { columns: &self.plan.sources, batch_rows: block_rows(self.plan.n_cols), levels: true };
         store.read(chunk, &request, &mut |batch| {
             dropped += block.fill(&self.path, &self.plan, batch, first_row)?;
             if !block.values.is_empty() {

@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use subspan::rows::RowBlock;
+use subspan::rows::{ARRAY_CHUNK_ROWS, RowBlock, block_rows};
 
 use super::block::Block;
 use super::records::{RawRecords, arrow_type};
 use super::schema::Plan;
-use super::store::batch_rows;
 use crate::array::StoredArray;
 use crate::error::{IoError, Result};
 
-/// Rows per chunk.
-const CHUNK_ROWS: u64 = 65_536;
 /// Most columns of an array that make sense as named columns of a table.
 const MAX_COLUMNS: usize = 1 << 20;
 
@@ -44,7 +41,7 @@ impl ArrayStore {
         }
         let fields: Vec<Field> =
             (0..n_cols).map(|j| Field::new(format!("c{j}"), arrow_type(array.dtype), false)).collect();
-        let starts = (0..n_rows).step_by(CHUNK_ROWS as usize).chain([n_rows]).collect();
+        let starts = (0..n_rows).step_by(ARRAY_CHUNK_ROWS).chain([n_rows]).collect();
         Ok(Self { array, schema: Arc::new(Schema::new(fields)), starts })
     }
 
@@ -73,7 +70,7 @@ impl ArrayStore {
         visit: &mut dyn FnMut(&RowBlock<'_>) -> subspan::Result<()>,
     ) -> subspan::Result<u64> {
         let n_input = self.schema.fields().len();
-        let step = batch_rows(n_input.max(plan.n_cols));
+        let step = block_rows(n_input.max(plan.n_cols));
         let row_bytes = n_input * self.array.dtype.size();
         let (mut first, end) = (self.starts[chunk], self.starts[chunk + 1]);
         let (mut bytes, mut all, mut dropped) = (Vec::new(), Vec::new(), 0);

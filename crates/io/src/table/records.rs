@@ -13,8 +13,9 @@ use half::f16;
 use rayon::prelude::*;
 use subspan::Error;
 use subspan::rows::Records;
+use subspan::rows::block_rows;
 
-use super::store::{Request, Store, batch_rows};
+use super::store::{Request, Store};
 use crate::array::{DType, StoredArray};
 use crate::error::{IoError, Result};
 
@@ -70,7 +71,7 @@ pub(crate) fn fetch(store: &dyn Store, columns: &[usize], ids: &[u64]) -> Result
         .collect();
     let schema = Arc::new(Schema::new(fields));
     let starts = store.starts();
-    let request = Request { columns, batch_rows: batch_rows(columns.len()), levels: false };
+    let request = Request { columns, batch_rows: block_rows(columns.len()), levels: false };
     let read = |chunk: usize| -> Result<Vec<RecordBatch>, Error> {
         let mut parts = Vec::new();
         let mut wanted = within(ids, starts[chunk], starts[chunk + 1]);

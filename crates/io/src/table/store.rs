@@ -40,15 +40,3 @@ pub(crate) struct Request<'a> {
     /// Whether text may come dictionary-encoded, which is faster for columns of few levels.
     pub(crate) levels: bool,
 }
-
-/// Most rows of a batch.
-const MAX_BATCH_ROWS: usize = 8192;
-/// Fewest rows of a batch, however wide the table is.
-const MIN_BATCH_ROWS: usize = 64;
-/// A batch's values take about this much, so that a few of them per thread stay small beside the decoder's own pages.
-const BATCH_BYTES: usize = 4 << 20;
-
-/// Rows per batch of a table of `n_cols` columns.
-pub(crate) fn batch_rows(n_cols: usize) -> usize {
-    (BATCH_BYTES / (n_cols.max(1) * size_of::<f64>())).clamp(MIN_BATCH_ROWS, MAX_BATCH_ROWS)
-}

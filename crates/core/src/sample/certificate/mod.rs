@@ -12,6 +12,7 @@ mod sums;
 
 pub use extremes::{exact_certificate, lifted_certificate};
 pub use search::{Search, Searched, search};
+pub(crate) use sums::PowerSums;
 pub use sums::{WeightedTable, abs_power_sums, abs_power_sums_of};
 
 use super::{Certificate, CertificateKind};

@@ -1,11 +1,13 @@
 //! `Σ uᵢ|aᵢx|^p` for many directions `x` at once, and its gradient.
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use subspan_linalg::{Mat, Whitener, apply, gram, precondition, whiten};
 
 use crate::error::{Error, Result};
 use crate::observe::Observer;
-use crate::rows::{self, DenseRows, RowSource};
+use crate::remote::{self, Pass};
+use crate::rows::{DenseRows, RowBlock, RowSource};
 use crate::sample::power::Power;
 
 /// Rows per parallel task. Fixed, because the order of additions follows it.
@@ -169,18 +171,33 @@ pub fn abs_power_sums_of(
     if source.n_cols() != directions.n_rows() {
         return Err(Error::Shape { what: "a direction", found: directions.n_rows(), expected: source.n_cols() });
     }
-    let power = Power::new(p);
-    rows::fold(
-        source,
-        observer,
-        || vec![0.0; directions.n_cols()],
-        |sums, block| {
-            let rows = WeightedTable { values: block.values, n_cols: block.n_cols, weights: None };
-            add_sums(rows, directions, power, sums);
-            Ok(())
-        },
-        |total, part| add(total, &part),
-    )
+    remote::run(source, &PowerSums { directions: directions.clone(), p }, observer)
+}
+
+/// The pass of [`abs_power_sums_of`].
+#[derive(Serialize, Deserialize)]
+pub(crate) struct PowerSums {
+    directions: Mat,
+    p: f64,
+}
+
+impl Pass for PowerSums {
+    const NAME: &'static str = "power-sums";
+    type State = Vec<f64>;
+
+    fn start(&self, _: usize) -> Vec<f64> {
+        vec![0.0; self.directions.n_cols()]
+    }
+
+    fn step(&self, sums: &mut Vec<f64>, block: &RowBlock<'_>) -> Result<()> {
+        let rows = WeightedTable { values: block.values, n_cols: block.n_cols, weights: None };
+        add_sums(rows, &self.directions, Power::new(self.p), sums);
+        Ok(())
+    }
+
+    fn merge(&self, total: &mut Vec<f64>, part: Vec<f64>) {
+        add(total, &part);
+    }
 }
 
 fn add_sums(rows: WeightedTable<'_>, directions: &Mat, power: Power, sums: &mut [f64]) {

@@ -1,11 +1,13 @@
 //! Rows that are, or may still come to be, in a sample.
 
+use serde::{Deserialize, Serialize};
+
 use super::Inclusion;
 use crate::error::Result;
 use crate::rows::RowBlock;
 
 /// Rows with what decides about them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Kept {
     pub(crate) n_cols: usize,
     pub(crate) ids: Vec<u64>,

@@ -11,6 +11,9 @@ mod systematic;
 
 use kept::Choice;
 pub(crate) use kept::Kept;
+pub(crate) use poisson::Poisson;
+pub(crate) use priority::Priority;
+use serde::{Deserialize, Serialize};
 
 use super::Draw;
 use super::scale::{Inclusion, ScoreHistogram};
@@ -37,8 +40,9 @@ pub(crate) struct Drawn {
 }
 
 /// How to draw: everything but the scores.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct DrawPlan {
+    #[serde(skip)]
     pub(crate) draw: Draw,
     /// Expected rows.
     pub(crate) target: f64,
@@ -55,14 +59,14 @@ pub(crate) struct DrawPlan {
 /// Draws rows of the source.
 pub(crate) fn draw_rows(
     source: &dyn RowSource,
-    scorer: &Scorer,
+    scorer: Scorer,
     plan: &DrawPlan,
     observer: &dyn Observer,
 ) -> Result<Drawn> {
     phase(observer, "draw", source.n_rows());
     match plan.draw {
         Draw::Poisson => poisson::draw(source, scorer, plan, observer),
-        Draw::Systematic => systematic::draw(source, scorer, plan, observer),
+        Draw::Systematic => systematic::draw(source, &scorer, plan, observer),
         Draw::Priority => priority::draw(source, scorer, plan, observer),
     }
 }
@@ -82,6 +86,7 @@ fn score_block(block: &RowBlock<'_>, scorer: &Scorer) -> Result<(Vec<f64>, Vec<f
 }
 
 /// What every draw counts.
+#[derive(Serialize, Deserialize)]
 struct Tally {
     histogram: ScoreHistogram,
     rows_in: u64,

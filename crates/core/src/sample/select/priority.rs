@@ -4,46 +4,18 @@
 //! The guard must be part of the score here, as there is no scale: `s' = max(s, guard · τ / c)` with `c` the smallest scale
 //! that the target can lead to.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Choice, DrawPlan, Drawn, Inclusion, Kept, Scorer, TILE_ROWS, Tally, fill_uniforms, score_block};
 use crate::error::Result;
 use crate::observe::Observer;
-use crate::rows::{self, RowSource};
+use crate::remote::{self, Pass};
+use crate::rows::{RowBlock, RowSource};
 
-pub(super) fn draw(source: &dyn RowSource, scorer: &Scorer, plan: &DrawPlan, observer: &dyn Observer) -> Result<Drawn> {
-    let DrawPlan { guard, target, stream, .. } = *plan;
-    let size = target.round() as usize;
-    let guard = guard * plan.score_bound / target;
-    let mut smallest = rows::fold(
-        source,
-        observer,
-        || Smallest { tally: Tally::new(plan, source.n_cols()), bar: f64::INFINITY },
-        |smallest, block| {
-            let tally = &mut smallest.tally;
-            tally.rows_in += block.n_rows() as u64;
-            let (scores, leverages) = score_block(block, scorer)?;
-            let mut uniforms = vec![0.0; scores.len()];
-            fill_uniforms(&stream, block, 0, &mut uniforms);
-            let mut chosen = Vec::new();
-            for (row, uniform) in uniforms.into_iter().enumerate() {
-                tally.histogram.add(scores[row], leverages[row]);
-                let (score, leverage) = (scores[row].max(guard * leverages[row]), leverages[row]);
-                if score > 0.0 && uniform / score <= smallest.bar {
-                    chosen.push(Choice { row, score, leverage, uniform });
-                }
-            }
-            tally.kept.extend(block, &chosen)?;
-            if tally.kept.len() > 2 * size + TILE_ROWS {
-                smallest.keep(size + 1);
-            }
-            Ok(())
-        },
-        |total, part| {
-            total.tally.rows_in += part.tally.rows_in;
-            total.tally.histogram.merge(&part.tally.histogram);
-            total.tally.kept.append(part.tally.kept);
-            total.keep(size + 1);
-        },
-    )?;
+pub(super) fn draw(source: &dyn RowSource, scorer: Scorer, plan: &DrawPlan, observer: &dyn Observer) -> Result<Drawn> {
+    let pass = Priority { scorer, plan: *plan };
+    let mut smallest = remote::run(source, &pass, observer)?;
+    let size = pass.size();
     smallest.keep(size + 1);
     let mut tally = smallest.tally;
     let threshold = if tally.kept.len() <= size {
@@ -61,7 +33,59 @@ pub(super) fn draw(source: &dyn RowSource, scorer: &Scorer, plan: &DrawPlan, obs
     Ok(tally.finish(threshold, n, 1))
 }
 
-struct Smallest {
+/// The pass: counts all rows, keeps those with the smallest keys.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Priority {
+    scorer: Scorer,
+    plan: DrawPlan,
+}
+
+impl Priority {
+    fn size(&self) -> usize {
+        self.plan.target.round() as usize
+    }
+}
+
+impl Pass for Priority {
+    const NAME: &'static str = "priority";
+    type State = Smallest;
+
+    fn start(&self, n_cols: usize) -> Smallest {
+        Smallest { tally: Tally::new(&self.plan, n_cols), bar: f64::INFINITY }
+    }
+
+    fn step(&self, smallest: &mut Smallest, block: &RowBlock<'_>) -> Result<()> {
+        let guard = self.plan.guard * self.plan.score_bound / self.plan.target;
+        let tally = &mut smallest.tally;
+        tally.rows_in += block.n_rows() as u64;
+        let (scores, leverages) = score_block(block, &self.scorer)?;
+        let mut uniforms = vec![0.0; scores.len()];
+        fill_uniforms(&self.plan.stream, block, 0, &mut uniforms);
+        let mut chosen = Vec::new();
+        for (row, uniform) in uniforms.into_iter().enumerate() {
+            tally.histogram.add(scores[row], leverages[row]);
+            let (score, leverage) = (scores[row].max(guard * leverages[row]), leverages[row]);
+            if score > 0.0 && uniform / score <= smallest.bar {
+                chosen.push(Choice { row, score, leverage, uniform });
+            }
+        }
+        tally.kept.extend(block, &chosen)?;
+        if tally.kept.len() > 2 * self.size() + TILE_ROWS {
+            smallest.keep(self.size() + 1);
+        }
+        Ok(())
+    }
+
+    fn merge(&self, total: &mut Smallest, part: Smallest) {
+        total.tally.rows_in += part.tally.rows_in;
+        total.tally.histogram.merge(&part.tally.histogram);
+        total.tally.kept.append(part.tally.kept);
+        total.keep(self.size() + 1);
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Smallest {
     tally: Tally,
     /// No row with a larger key can be in the sample.
     bar: f64,

@@ -9,6 +9,7 @@ mod interior;
 mod irls;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use subspan_linalg::{Mat, Whitener, apply};
 
 use crate::draw::Stream;
@@ -48,7 +49,7 @@ const SPAN_ROUNDING: f64 = 16.0;
 /// let bounds = solver.bounds(&[1.0, 0.0]).unwrap();
 /// assert!(bounds.lower <= bounds.upper && (bounds.upper - 0.5).abs() < 1e-5);
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SensitivitySolver {
     p: f64,
     tolerance: f64,
@@ -61,7 +62,7 @@ pub struct SensitivitySolver {
 }
 
 /// Tells whether a row lies in the row span of a rank-deficient table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Span {
     /// `MᵀA`, `r x d`: maps a whitened row back.
     back: Mat,

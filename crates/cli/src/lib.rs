@@ -1,5 +1,7 @@
 //! The `subspan` program: arguments in, one of the library's jobs, a summary or a run record out.
 //!
+//! A library with one function, [`main`], so that the program of `cargo install` and the command of the Python wheel are one.
+//!
 //! A verb is a module under `verbs` with three parts: `Args` as typed, `Job` resolved and checked, `run`. To add a verb,
 //! add its module and a line in each match of [`args`] and [`run`].
 
@@ -9,29 +11,32 @@ mod failure;
 mod interrupt;
 mod memory;
 mod session;
+mod shards;
 mod summary;
 mod verbs;
 mod watch;
 
+use std::ffi::OsString;
 use std::panic;
-use std::process::ExitCode;
 
 use args::{Cli, Verb};
 use failure::Failure;
 use session::Session;
 use verbs::{classify, cluster, demo, predict, regress, sample};
 
-fn main() -> ExitCode {
+/// Runs the program with its arguments, the first being its own name; returns the exit code. Takes over the process's panic
+/// hook and its handling of interrupts.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     failure::silence_panics();
     interrupt::install();
-    let outcome = panic::catch_unwind(|| args::parse().and_then(run));
-    match outcome {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match panic::catch_unwind(|| args::parse(arguments).and_then(|cli| cli.map_or(Ok(()), run))) {
+        Ok(Ok(())) => 0,
         Ok(Err(failure)) => failure.report(),
         // The hook has told the user.
         Err(_) => {
             subspan_io::remove_partial_files();
-            ExitCode::from(failure::WORK)
+            failure::WORK
         }
     }
 }

@@ -1,0 +1,48 @@
+"""Subspan finds, samples, learns and aligns linear structure.
+
+- :func:`leverage_scores`, :func:`lewis_weights`, :func:`sensitivities`: how much each row of a table matters
+- :func:`sample`, :class:`RowSampler`: few weighted rows that stand for all rows of a file or an array
+- :class:`LpRegressor`: robust regression on a sample, on all rows, or with a proof of optimality
+- :class:`GrassmannClassifier`: every class a subspace, with calibrated probabilities
+- ``subspan.torch``, ``subspan.dask``, ``subspan.ray``: the same in PyTorch and on clusters; imported when asked for
+
+NumPy is all it needs; with scikit-learn installed the estimators are scikit-learn's.
+"""
+
+import importlib
+
+from ._native import __version__
+from ._sample import Certificate, Sample, sample
+from ._scores import leverage_scores, lewis_weights, sensitivities
+
+_ESTIMATORS = ("GrassmannClassifier", "LpRegressor", "RowSampler")
+_MODULES = ("dask", "ray", "torch")
+
+__all__ = [
+    "Certificate",
+    "GrassmannClassifier",
+    "LpRegressor",
+    "RowSampler",
+    "Sample",
+    "__version__",
+    "leverage_scores",
+    "lewis_weights",
+    "sample",
+    "sensitivities",
+]
+
+
+def __getattr__(name):
+    """Estimators and adapters when first asked for: their libraries take long to import."""
+    if name in _ESTIMATORS:
+        from . import _estimators
+
+        value = globals()[name] = getattr(_estimators, name)
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*__all__, *_MODULES])

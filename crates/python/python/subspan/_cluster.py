@@ -1,0 +1,54 @@
+"""What the adapters to engines share: a driver that hands out tasks, and workers that fold chunks.
+
+A job is a list of chunks. Each pass of it is a task (bytes) that a worker applies to a chunk; what comes back is a sealed state,
+a few kilobytes that tell whether they were damaged. The driver takes each chunk's state once, in chunk order: a retried chunk
+replaces its state, it never adds to it. So the result has the bits of a local run, and a run that cannot be completed is an
+error, never a partial answer.
+"""
+
+import functools
+import json
+import os
+import uuid
+
+from . import _check, _native, _sample
+
+
+@functools.lru_cache(maxsize=8)
+def _open(path, options, job):
+    """The table as this worker sees it, opened once per job."""
+    return _native.Table(path, json.loads(options))
+
+
+def fold_chunk(path, options, job, shape, chunk, task):
+    """Runs on a worker: the sealed state of one chunk."""
+    table = _open(path, options, job)
+    if (table.n_rows, table.n_chunks) != tuple(shape):
+        raise ValueError(
+            f"{path} has {table.n_rows} rows in {table.n_chunks} chunks on this worker, "
+            f"but {shape[0]} rows in {shape[1]} chunks where the job was started"
+        )
+    return table.fold_chunk(chunk, task)
+
+
+class Driver:
+    """A sampling job on an engine; `fold_all(function, task, n_chunks)` returns the states of all chunks."""
+
+    def __init__(self, table, columns, exclude, missing):
+        # Workers may run in other folders.
+        self.path = os.path.abspath(os.fspath(table))
+        self.options = json.dumps(_sample.table_options(columns, exclude, missing))
+        self.table = _native.Table(self.path, json.loads(self.options))
+        self.worker = functools.partial(
+            fold_chunk, self.path, self.options, uuid.uuid4().hex, (self.table.n_rows, self.table.n_chunks)
+        )
+
+    def sample(self, fields, random_state, fold_all, output, progress):
+        """Runs the job."""
+
+        def fold(task):
+            return fold_all(self.worker, task, self.table.n_chunks)
+
+        target = None if output is None else os.fspath(output)
+        found = self.table.sample(fields, _check.seed(random_state), fold, target, _check.callback(progress))
+        return _sample.Sample(found)

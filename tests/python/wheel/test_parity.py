@@ -1,0 +1,130 @@
+"""The wheel and the command line are one program: equal seeds give equal bits."""
+
+import json
+import pickle
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import COMMAND, blobs_of_lines, heavy_table
+
+import subspan
+
+N_ROWS = 70_000  # more than one chunk
+
+
+def read_sample(path):
+    table = pq.read_table(path)
+    return [table.column(name).to_numpy() for name in ("row_id", "weight", "probability")]
+
+
+@pytest.mark.parametrize("p, rule, draw", [
+    (2, "auto", "poisson"), (1, "auto", "poisson"), (1.5, "lewis", "priority"), (4, "auto", "poisson"),
+    (2, "uniform", "systematic"),
+])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_samples_of_arrays_and_files_are_those_of_the_command(command, tmp_path, p, rule, draw, dtype):
+    a = heavy_table(N_ROWS, 4, seed=3, dtype=dtype)
+    np.save(tmp_path / "a.npy", a)
+    arguments = ["--rows", 300, "-p", p, "--rule", rule, "--draw", draw, "--seed", 11, "-o", "s.parquet"]
+    record = command("sample", "a.npy", *arguments)
+    ids, weights, probabilities = read_sample(tmp_path / "s.parquet")
+    settings = dict(n_rows=300, p=p, rule=rule, draw=draw, random_state=11)
+    fitted = subspan.RowSampler(**settings).fit(np.asfortranarray(a))
+    for drawn in (subspan.sample(tmp_path / "a.npy", **settings), subspan.sample(a, **settings), fitted):
+        assert np.array_equal(drawn.indices_, ids)
+        assert np.array_equal(drawn.weights_, weights)
+        assert np.array_equal(drawn.probabilities_, probabilities)
+        assert drawn.certificate_._asdict() == record["results"]["certificate"]
+        assert drawn.summary_["score_sum"] == record["results"]["score_sum"]
+
+
+def test_a_sample_is_written_byte_for_byte_as_by_the_command(command, tmp_path):
+    np.save(tmp_path / "a.npy", heavy_table(3000, 3))
+    command("sample", "a.npy", "--rows", 200, "-o", "theirs.parquet")
+    drawn = subspan.sample(tmp_path / "a.npy", 200, output=tmp_path / "ours.parquet")
+    assert (tmp_path / "ours.parquet").read_bytes() == (tmp_path / "theirs.parquet").read_bytes()
+    assert drawn.rows_.shape == (len(drawn), 3) and drawn.columns_ == ["c0", "c1", "c2"]
+
+
+@pytest.mark.parametrize("settings, flags", [
+    (dict(loss="l1"), ["--full"]),
+    (dict(loss="l1", exact=True), ["--exact"]),
+    (dict(loss="l1", n_rows=500), ["--rows", 500]),
+    (dict(loss="huber", delta=1.5, n_rows=500, fit_intercept=False), ["--delta", 1.5, "--rows", 500, "--no-intercept"]),
+    (dict(loss="lp", p=3), ["-p", 3, "--full"]),
+    (dict(loss="quantile", quantile=[0.1, 0.9], n_rows=500), ["--quantile", "0.1,0.9", "--rows", 500]),
+])
+def test_fits_are_those_of_the_command(command, tmp_path, settings, flags):
+    a = heavy_table(N_ROWS, 4, seed=4)
+    y = a @ [1, -2, 0.5, 0] + 3 + np.random.default_rng(1).standard_t(2, N_ROWS)
+    np.save(tmp_path / "t.npy", np.column_stack([a, y]))
+    command("regress", "t.npy", "--target", "c4", "--loss", settings["loss"], *flags, "--seed", 5, "-o", "m.json")
+    model = json.loads((tmp_path / "m.json").read_text())
+    ours = subspan.LpRegressor(random_state=5, **settings).fit(a, y)
+    fits = model.get("fits", [model])
+    assert np.array_equal(np.atleast_2d(ours.coef_), [[f["coefficients"][f"c{j}"] for j in range(4)] for f in fits])
+    assert np.array_equal(np.atleast_1d(ours.intercept_), [f["intercept"] for f in fits])
+    assert np.array_equal(np.atleast_1d(ours.objective_), [f["objective"] for f in fits])
+    gaps = ours.relative_gap_ if isinstance(ours.relative_gap_, list) else [ours.relative_gap_]
+    assert gaps == [f["relative_gap"] for f in fits] and ours.rows_used_ == fits[0]["rows_used"]
+
+
+@pytest.mark.parametrize("k, method", [(2, "gcr"), ("auto", "gcr"), (2, "clafic"), (2, "linear")])
+def test_classifiers_are_those_of_the_command(command, tmp_path, k, method):
+    x, y = blobs_of_lines(600)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    arguments = ["-k", k, "--method", method, "--no-rivals", "--seed", 2, "-o", "m.safetensors"]
+    command("classify", "x.npy", "--labels", "y.npy", *arguments)
+    command("predict", "m.safetensors", "x.npy", "-o", "c.npy", "--proba", "p.npy", "--ood", "o.npy")
+    ours = subspan.GrassmannClassifier(k=k, method=method, random_state=2).fit(np.asfortranarray(x), y)
+    theirs = subspan.GrassmannClassifier.load(tmp_path / "m.safetensors")
+    ours.save(tmp_path / "ours.safetensors")
+    assert (tmp_path / "ours.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()
+    for model in (ours, theirs, pickle.loads(pickle.dumps(ours))):
+        assert np.array_equal(model.predict(x), np.load(tmp_path / "c.npy"))
+        assert np.array_equal(model.predict_proba(x), np.load(tmp_path / "p.npy"))
+        assert np.array_equal(model.ood_score(x), np.load(tmp_path / "o.npy"))
+
+
+def test_class_angles_are_principal_angles():
+    x, y = blobs_of_lines(400)
+    model = subspan.GrassmannClassifier(k=2).fit(x, y)
+    angles = model.class_angles()
+    rows, offsets = model.model_.frames()
+    cosines = np.linalg.svd(rows[:2] @ rows[2:4].T, compute_uv=False)
+    assert angles.shape == (4, 4, 2) and offsets == [0, 2, 4, 6, 8]
+    np.testing.assert_allclose(np.cos(angles[0, 1]), cosines, atol=1e-6)
+    np.testing.assert_allclose(angles[2, 2], 0, atol=1e-6)
+
+
+def test_errors_have_the_commands_text(tmp_path):
+    import subprocess
+
+    def told(*arguments):
+        done = subprocess.run([COMMAND, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode != 0
+        return done.stderr.splitlines()[0].removeprefix("error: ")
+
+    missing = str(tmp_path / "nothing.npy")
+    with pytest.raises(FileNotFoundError) as raised:
+        subspan.sample(missing, 10)
+    assert str(raised.value) == told("sample", missing, "--rows", "10", "-o", "o.parquet")
+    with pytest.raises(OSError, match="cannot write"):
+        np.save(tmp_path / "a.npy", heavy_table(100, 2))
+        subspan.sample(tmp_path / "a.npy", 10, output=tmp_path / "no" / "o.parquet")
+    (tmp_path / "bad.npy").write_bytes(b"nonsense")
+    with pytest.raises(ValueError) as raised:
+        subspan.sample(tmp_path / "bad.npy", 10)
+    bad = str(tmp_path / "bad.npy")
+    assert str(raised.value) == told("sample", bad, "--rows", "10", "-o", "o.parquet")
+
+
+def test_the_command_is_the_program():
+    import subprocess
+
+    version = subprocess.run([COMMAND, "--version"], capture_output=True, text=True)
+    assert version.stdout.split() == ["subspan", subspan.__version__]
+    usage = subprocess.run([COMMAND, "sample"], capture_output=True, text=True)
+    assert usage.returncode == 2 and usage.stderr.startswith("error: ")
