@@ -47,7 +47,7 @@ impl Job {
 /// Clusters the rows of `x`; returns a model and what is known of the rows.
 #[pyfunction]
 #[pyo3(signature = (x, job, seed, progress=None, threads=None))]
-pub(crate) fn cluster<'py>(
+pub(crate) fn find_clusters<'py>(
     py: Python<'py>,
     x: Matrix<'py>,
     job: Job,
