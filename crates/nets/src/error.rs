@@ -1,10 +1,12 @@
 //! What can keep a network from running.
 
+use subspan::merge::MergeError;
+
 /// The result of every fallible function of this crate.
 pub type Result<T, E = NetError> = std::result::Result<T, E>;
 
 /// An error of this crate. `Display` is one line; [`NetError::hint`] is the next step, where there is one.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum NetError {
     /// Names and shapes belong to no known architecture, or to several.
@@ -68,6 +70,10 @@ pub enum NetError {
         /// What is accepted, completing "must be ...".
         expected: &'static str,
     },
+    /// The models cannot be matched.
+    Merge(MergeError),
+    /// An error of the library.
+    Library(subspan::Error),
     /// The observer asked to stop.
     Cancelled,
 }
@@ -86,6 +92,8 @@ impl NetError {
             Self::Normalize { .. } => {
                 Some("give --normalize MEAN/STD (of pixels scaled to 0..1), or unit, or none".into())
             }
+            Self::Merge(e) => e.hint(),
+            Self::Library(e) => e.hint(),
             _ => None,
         }
     }
@@ -111,9 +119,37 @@ impl std::fmt::Display for NetError {
             Self::Normalize { what } => write!(f, "{what}"),
             Self::NonFinite { what } => write!(f, "the loss of {what} is not finite"),
             Self::Parameter { name, value, expected } => write!(f, "{name} must be {expected}, not {value}"),
+            Self::Merge(e) => e.fmt(f),
+            Self::Library(e) => e.fmt(f),
             Self::Cancelled => write!(f, "interrupted"),
         }
     }
 }
 
-impl std::error::Error for NetError {}
+impl std::error::Error for NetError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Merge(e) => Some(e),
+            Self::Library(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+impl From<MergeError> for NetError {
+    fn from(e: MergeError) -> Self {
+        match e {
+            MergeError::Library(subspan::Error::Cancelled) => Self::Cancelled,
+            other => Self::Merge(other),
+        }
+    }
+}
+
+impl From<subspan::Error> for NetError {
+    fn from(e: subspan::Error) -> Self {
+        match e {
+            subspan::Error::Cancelled => Self::Cancelled,
+            other => Self::Library(other),
+        }
+    }
+}

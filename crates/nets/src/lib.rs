@@ -11,6 +11,7 @@
 //! | loss and accuracy, gradient | [`evaluate`], [`loss_and_gradient`] |
 //! | statistics of activations | [`pair_moments`] |
 //! | BatchNorm reset, REPAIR | [`reset_norms`], [`repair`] |
+//! | two models matched, merged and explained | [`analyze`] |
 //! | training of classifiers | [`mlp`], [`initialize`], [`train`] |
 //!
 //! # Losses of one's own
@@ -36,6 +37,7 @@
 //! adam.step(&mut params, &gradient);
 //! ```
 
+pub mod analyze;
 mod arch;
 mod backward;
 mod error;

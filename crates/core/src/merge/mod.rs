@@ -8,6 +8,7 @@
 //! S. K. Ainsworth, J. Hayase, S. Srinivasa, "Git Re-Basin: merging models modulo permutation symmetries" (2209.04836);
 //! A. Ito, M. Yamada, A. Kumagai, "Analysis of linear mode connectivity via permutation-based weight matching" (2402.04051).
 
+pub mod analysis;
 mod apply;
 mod combine;
 mod derive;
