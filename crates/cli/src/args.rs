@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use subspan_io::{Missing, TableOptions};
 
 use crate::failure::Failure;
-use crate::verbs::{classify, cluster, demo, predict, regress, sample};
+use crate::verbs::{analyze, classify, cluster, demo, predict, regress, sample};
 
 /// Finds and samples linear structure: few weighted rows that stand for a table, and robust fits on them.
 #[derive(Debug, Parser)]
@@ -34,6 +34,8 @@ pub(crate) enum Verb {
     Classify(classify::Args),
     /// Classes, probabilities and strangeness of new samples
     Predict(predict::Args),
+    /// Say why merging models works or fails: barriers, distances, singular directions
+    Analyze(analyze::Args),
 }
 
 /// Flags of every verb.

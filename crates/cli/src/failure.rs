@@ -4,7 +4,9 @@ use std::panic;
 use std::sync::Once;
 
 use subspan::Error;
+use subspan::merge::MergeError;
 use subspan_io::IoError;
+use subspan_nets::NetError;
 
 /// The work failed: bad data, no convergence, input or output.
 pub(crate) const WORK: u8 = 1;
@@ -62,6 +64,29 @@ impl From<Error> for Failure {
 impl From<IoError> for Failure {
     fn from(e: IoError) -> Self {
         Self::Work { message: e.to_string(), hint: e.hint() }
+    }
+}
+
+impl From<MergeError> for Failure {
+    fn from(e: MergeError) -> Self {
+        match e {
+            MergeError::Library(e) => e.into(),
+            e => Self::Work { message: e.to_string(), hint: e.hint() },
+        }
+    }
+}
+
+impl From<NetError> for Failure {
+    fn from(e: NetError) -> Self {
+        match e {
+            NetError::Cancelled => Self::Interrupted,
+            NetError::Merge(e) => e.into(),
+            NetError::Library(e) => e.into(),
+            NetError::Parameter { .. } | NetError::LayerList { .. } => {
+                Self::Usage { message: e.to_string(), hint: e.hint() }
+            }
+            e => Self::Work { message: e.to_string(), hint: e.hint() },
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use std::panic;
 use args::{Cli, Verb};
 use failure::Failure;
 use session::Session;
-use verbs::{classify, cluster, demo, predict, regress, sample};
+use verbs::{analyze, classify, cluster, demo, predict, regress, sample};
 
 /// Runs the program with its arguments, the first being its own name; returns the exit code. Takes over the process's panic
 /// hook and its handling of interrupts.
@@ -49,6 +49,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Regress(args) => regress::run(&regress::Job::resolve(args)?, &session)?,
         Verb::Cluster(args) => cluster::run(&cluster::Job::resolve(args)?, &session)?,
         Verb::Classify(args) => classify::run(&classify::Job::resolve(args)?, &session)?,
+        Verb::Analyze(args) => analyze::run(&analyze::Job::resolve(args)?, &session)?,
         Verb::Predict(args) => predict::run(&predict::Job::resolve(args)?, &session)?,
     };
     session.tell(done)

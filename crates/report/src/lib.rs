@@ -4,6 +4,7 @@
 //! `jobs` that turns its record into sections; what every job has (configuration, inputs, times) is in `details`.
 
 mod axis;
+mod bars;
 mod chart;
 mod details;
 mod dots;

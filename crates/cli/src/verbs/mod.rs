@@ -1,5 +1,6 @@
 //! One module per verb.
 
+pub(crate) mod analyze;
 pub(crate) mod classify;
 pub(crate) mod cluster;
 pub(crate) mod demo;

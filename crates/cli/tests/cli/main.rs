@@ -1,5 +1,6 @@
 //! The program from outside: what users type, what they get, and what they read when it goes wrong.
 
+mod analyze;
 mod classify;
 mod cluster;
 mod data;
