@@ -1,5 +1,6 @@
 //! `cargo run --release -p subspan-benches -- COMMAND`: what Subspan costs, measured.
 
+mod connect;
 mod job;
 mod kernels;
 mod measure;
@@ -9,6 +10,9 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: subspan-benches <command>
 
   kernels [--json FILE]      the inner loops of subspan-linalg against gemm and memory bandwidth; raw data to FILE
+  merge DIR OUT [--cifar FILE.npz] [--only PART,..]
+                             linear mode connectivity on the checkpoints and data in DIR; OUT/run.json. Parts: mnist_pair,
+                             fresh_mnist, fresh_fashion, digits, width, weight_decay, resnet
   job JOB FILE.npy [flags]   one library call on a table in memory, timed; one JSON line
   job serve FILE.npy         the same for every line `JOB [flags]` of the standard input
 
@@ -22,6 +26,7 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["kernels"] => kernels::run(None),
         ["kernels", "--json", file] => kernels::run(Some(file)),
+        ["merge", data, out, flags @ ..] => merge(data, out, flags),
         ["job", "serve", file] => job::serve(file),
         ["job", job, file, flags @ ..] => job::once(job, file, flags),
         _ => {
@@ -36,4 +41,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn merge(data: &str, out: &str, flags: &[&str]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let (mut cifar, mut only) = (None, Vec::new());
+    for pair in flags.chunks(2) {
+        match pair {
+            ["--cifar", file] => cifar = Some(*file),
+            ["--only", parts] => only = parts.split(',').collect(),
+            _ => return Err(format!("{}\n\nunknown flag {}", USAGE, pair[0]).into()),
+        }
+    }
+    connect::run(data, cifar, &only, out)
 }

@@ -15,7 +15,7 @@ pub use curve::{Curves, Evaluation, params_of};
 pub use intervention::{ArmResult, INTERVENTION_POINTS, Intervention, intervene};
 pub use pair::{Distance, PairAnalysis, Spectrum, analyze_pair};
 pub use several::{Several, Side, analyze_several};
-pub use study::{Study, StudyRow, StudyVariable, mlp_spec, model_of, study};
+pub use study::{Study, StudyRow, StudyVariable, mlp_spec, model_of, study, train_model};
 
 use serde::Serialize;
 use subspan::merge::MatchConfig;

@@ -96,11 +96,9 @@ pub fn study(
         }
         let net = mlp(n_inputs, &vec![width; design.depth], n_classes);
         for pair in 0..design.pairs {
-            let one = |k: usize| -> Result<MemoryModel> {
+            let one = |k: usize| {
                 let seed = seed.wrapping_add((2 * pair + k) as u64);
-                let mut params = initialize(&net, |_| 0, seed);
-                train(&net, &mut params, train_data, &how, seed, observer)?;
-                Ok(model_of(&params, &format!("network {k} of pair {pair}")))
+                train_model(&net, train_data, &how, seed, observer)
             };
             let (a, b) = (one(0)?, one(1)?);
             out.push(row(&net, &a, &b, test, config, seed, *value, pair)?);
@@ -143,6 +141,22 @@ fn row(
         directions: kept as f64 / whole as f64,
         arms: found.intervention.map_or_else(Vec::new, |i| i.arms),
     })
+}
+
+/// Trains a network of [`mlp`] from scratch; `seed` chooses its start and its batches.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_model(
+    net: &Net,
+    data: &Labelled<'_, f32>,
+    how: &Training,
+    seed: u64,
+    observer: &dyn Observer,
+) -> Result<MemoryModel> {
+    let mut params = initialize(net, |_| 0, seed);
+    train(net, &mut params, data, how, seed, observer)?;
+    Ok(model_of(&params, &format!("the network of seed {seed}")))
 }
 
 /// The parameters as a model.
