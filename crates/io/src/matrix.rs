@@ -27,7 +27,7 @@ pub struct Matrix {
 }
 
 #[derive(Debug)]
-enum Content {
+pub(crate) enum Content {
     Array(StoredArray),
     /// Columns of numbers.
     Table(Box<Table>),
@@ -94,6 +94,10 @@ impl Matrix {
     /// The dimensions before flattening, samples first.
     pub fn shape(&self) -> &[u64] {
         &self.shape
+    }
+
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
     }
 
     /// Storage type, e.g. `u8`; `mixed` for a table.

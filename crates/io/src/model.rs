@@ -176,6 +176,18 @@ pub(crate) fn reading_bytes<T>(
     })
 }
 
+/// Whether the safetensors file at `path` says that it is a model of this program.
+pub(crate) fn is_model(path: &str) -> Result<bool> {
+    use std::io::Read;
+    let (mut file, _) = open_file(path)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(IoError::read(path, "data"))?;
+    decoding(path, "header", || {
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| IoError::corrupt(path, "header", e))?;
+        Ok(metadata.metadata().as_ref().is_some_and(|m| m.contains_key(KEY)))
+    })
+}
+
 /// The tensors of a model file, not trusted.
 pub(crate) struct Reader<'a> {
     pub(crate) path: &'a str,

@@ -1,18 +1,25 @@
 //! `subspan classify`: a subspace per class, with probabilities, beside the classifiers one would otherwise use.
 
+mod start;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 use subspan::RunRecord;
-use subspan::classify::{self, Config, DenseSamples, Dim, Labelled, Method, Outcome, Samples, Scores};
-use subspan_io::{Labels, Matrix, write_model};
+use subspan::classify::{self, Config, Dim, Init, Labelled, Method, Outcome, Samples, Scores};
+use subspan_io::{Labels, Matrix, MatrixSamples, write_model, write_onnx};
 use subspan_report::{count, image_shape, significant};
 
 use crate::describe;
 use crate::failure::Failure;
 use crate::session::{Done, Session};
 use crate::summary::Summary;
+
+/// Values of a matrix that are taken into memory (1 GiB as `f32`); rows of larger ones are read when they are needed.
+pub(crate) const IN_MEMORY: usize = 1 << 28;
+/// Dimension of the subspaces unless it is given.
+const DIM: usize = 8;
 
 /// As typed.
 #[derive(Debug, clap::Args)]
@@ -23,9 +30,9 @@ pub(crate) struct Args {
     /// One class per sample, integers or text: .npy, .npz:KEY, idx, idx.gz, .csv:COLUMN or .parquet:COLUMN
     #[arg(long, value_name = "LABELS")]
     labels: String,
-    /// Dimension of each class's subspace, or auto: chosen on held-out samples
-    #[arg(short, value_name = "DIM", default_value = "8", allow_negative_numbers = true)]
-    k: String,
+    /// Dimension of each class's subspace, or auto: chosen on held-out samples [default: 8, or that of --start]
+    #[arg(short, value_name = "DIM", allow_negative_numbers = true)]
+    k: Option<String>,
     /// gcr: trained subspaces; clafic: closed-form subspaces; linear: softmax regression, the baseline
     #[arg(long, default_value = "gcr", value_parser = clap::builder::PossibleValuesParser::new(Method::names()))]
     method: String,
@@ -41,6 +48,21 @@ pub(crate) struct Args {
     /// Subtract the mean of the samples first
     #[arg(long)]
     center: bool,
+    /// Train on from a model, or from the last layer of a network: .safetensors, .safetensors:TENSOR, .npy or .npz:KEY
+    #[arg(long, value_name = "FILE")]
+    start: Option<String>,
+    /// Passes over the samples [default: as many as make about 4000 steps, 10 to 30]
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// First learning rate; it falls to zero
+    #[arg(long, value_name = "RATE", default_value_t = 0.1, allow_negative_numbers = true)]
+    lr: f64,
+    /// Scale of the logits in training
+    #[arg(long, value_name = "SCALE", default_value_t = 25.0, allow_negative_numbers = true)]
+    gamma: f64,
+    /// Write the classifier as an ONNX graph as well
+    #[arg(long, value_name = "MODEL.onnx")]
+    onnx: Option<PathBuf>,
     /// Do not fit the classifiers to compare with
     #[arg(long)]
     no_rivals: bool,
@@ -55,23 +77,38 @@ pub(crate) struct Job {
     labels: String,
     test: Option<(String, String)>,
     config: Config,
+    k_given: bool,
+    start: Option<String>,
     output: PathBuf,
+    onnx: Option<PathBuf>,
 }
 
 impl Job {
     pub(crate) fn resolve(args: Args) -> Result<Self, Failure> {
-        let dim = match args.k.as_str() {
-            "auto" => Dim::Auto,
-            text => Dim::Fixed(text.parse().map_err(|_| {
+        let dim = match args.k.as_deref() {
+            None => Dim::Fixed(DIM),
+            Some("auto") => Dim::Auto,
+            Some(text) => Dim::Fixed(text.parse().map_err(|_| {
                 Failure::usage(format!("-k must be a whole number of at least 1 or auto, not {text}"), None::<String>)
             })?),
         };
+        if args.start.is_some() && (args.method != Method::Gcr.to_string() || args.center || dim == Dim::Auto) {
+            let message = "--start goes with trained subspaces of a fixed dimension, not with --center";
+            return Err(Failure::usage(message, Some("leave out --method, --center and -k auto")));
+        }
+        if args.onnx.as_ref() == Some(&args.output) {
+            let message = format!("{} is given for two outputs", args.output.display());
+            return Err(Failure::usage(message, Some("give each output a name of its own")));
+        }
         let config = Config {
             dim,
             method: args.method.parse()?,
             balanced: args.balanced,
             center: args.center,
             rivals: !args.no_rivals,
+            epochs: args.epochs,
+            lr: args.lr,
+            gamma: args.gamma,
             ..Config::default()
         };
         config.check()?;
@@ -80,14 +117,17 @@ impl Job {
             labels: args.labels,
             test: args.test.zip(args.test_labels),
             config,
+            k_given: args.k.is_some(),
+            start: args.start,
             output: args.output,
+            onnx: args.onnx,
         })
     }
 }
 
 /// Samples and their classes, as read.
 struct Part {
-    values: Vec<f32>,
+    samples: MatrixSamples,
     matrix: Matrix,
     labels: Labels,
 }
@@ -103,11 +143,7 @@ impl Part {
                 hint: None,
             });
         }
-        Ok(Self { values: matrix.to_f32()?, matrix, labels })
-    }
-
-    fn samples(&self) -> Result<DenseSamples<'_>, Failure> {
-        Ok(DenseSamples::new(&self.values, self.matrix.n_cols())?)
+        Ok(Self { samples: matrix.samples(IN_MEMORY)?, matrix, labels })
     }
 
     fn record(&self, record: &mut RunRecord) -> Result<(), Failure> {
@@ -150,24 +186,40 @@ impl Test {
 pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let mut inputs = vec![job.matrix.as_str(), job.labels.as_str()];
     inputs.extend(job.test.iter().flat_map(|(m, l)| [m.as_str(), l.as_str()]));
+    inputs.extend(job.start.as_deref());
     let output = session.create_apart(&job.output, &inputs)?;
+    let onnx = job.onnx.as_ref().map(|path| session.create_apart(path, &inputs)).transpose()?;
     let watch = session.watch();
     watch.phase("read");
     let train = Part::read(&job.matrix, &job.labels)?;
-    job.config.check_columns(train.matrix.n_cols())?;
+    let mut config = job.config.clone();
+    if let (Dim::Fixed(k), false) = (&mut config.dim, job.k_given) {
+        *k = DIM.min(train.matrix.n_cols());
+    }
+    config.check_columns(train.matrix.n_cols())?;
     let test = job.test.as_ref().map(|test| Test::read(test, &train, &job.matrix)).transpose()?;
-    let samples = train.samples()?;
-    let data = Labelled::new(&samples, &train.labels.codes, &train.labels.classes)?;
-    let outcome = classify::run(&data, &job.config, session.seed, &watch)?;
+    let samples = &train.samples;
+    let data = Labelled::new(samples, &train.labels.codes, &train.labels.classes)?;
+    let mut warning = None;
+    if let Some(path) = &job.start {
+        let k = if let Dim::Fixed(k) = config.dim { k } else { DIM };
+        let (frames, doubt) = start::frames(path, &data, k)?;
+        (config.init, warning) = (Init::Frames(frames), doubt);
+    }
+    let mut outcome = classify::run(&data, &config, session.seed, &watch)?;
+    outcome.summary.warnings.extend(warning);
 
     watch.phase("test");
-    let train_scores = outcome.model.evaluate(&samples, &train.labels.codes)?;
+    let train_scores = outcome.model.evaluate(samples, &train.labels.codes)?;
     let tested = match &test {
-        Some(test) => Some(Tested::of(&outcome, &test.part.samples()?, &test.codes)?),
+        Some(test) => Some(Tested::of(&outcome, &test.part.samples, &test.codes)?),
         None => None,
     };
     watch.phase("write");
     write_model(&outcome.model, output)?;
+    if let Some(file) = onnx {
+        write_onnx(&outcome.model, file)?;
+    }
 
     let mut record = session.record("classify");
     train.record(&mut record)?;
@@ -175,26 +227,22 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
         test.part.record(&mut record)?;
     }
     configure(&mut record, &job.config);
+    record.configure("start", &job.start);
     record.configure("output", job.output.display().to_string());
+    record.configure("onnx", job.onnx.as_ref().map(|path| path.display().to_string()));
     results(&mut record, &outcome, train_scores, tested.as_ref(), &train.labels.classes);
     if session.wants_report() {
         watch.phase("describe");
         match &test {
             Some(test) => {
-                describe::mistakes(
-                    &mut record,
-                    &outcome.model,
-                    &test.part.samples()?,
-                    &test.codes,
-                    "the test samples",
-                )?;
+                describe::mistakes(&mut record, &outcome.model, &test.part.samples, &test.codes, "the test samples")?;
             }
             None => {
                 let codes = &train.labels.codes;
-                describe::mistakes(&mut record, &outcome.model, &samples, codes, "the training samples")?;
+                describe::mistakes(&mut record, &outcome.model, samples, codes, "the training samples")?;
             }
         }
-        describe::subspaces(&mut record, &outcome.model, &data, &samples, image_shape(train.matrix.shape()))?;
+        describe::subspaces(&mut record, &outcome.model, &data, samples, image_shape(train.matrix.shape()))?;
     }
     session.close(&mut record, &watch);
     let summary = summary(job, &train, &outcome, tested.as_ref(), &record);
@@ -223,6 +271,7 @@ pub(crate) fn configure(record: &mut RunRecord, config: &Config) {
     }
     record.configure("gamma", config.gamma);
     record.configure("lr", config.lr);
+    record.configure("epochs", config.epochs);
     record.configure("momentum", config.momentum);
     record.configure("batch_size", config.batch_size);
     record.configure("held_out", config.held_out);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Map, json};
-use subspan::classify::{self, DenseSamples};
+use subspan::classify::{self, Samples};
 use subspan::cluster::{self, Features};
 use subspan_io::{AnyModel, Matrix, read_any_model, write_npy_f32, write_npy_labels};
 use subspan_report::{count, percent};
@@ -11,6 +11,7 @@ use subspan_report::{count, percent};
 use crate::failure::Failure;
 use crate::session::{Done, Session};
 use crate::summary::Summary;
+use crate::verbs::classify::IN_MEMORY;
 
 /// As typed.
 #[derive(Debug, clap::Args)]
@@ -61,8 +62,8 @@ struct Answer {
 }
 
 impl Answer {
-    fn of_classes(model: &classify::Model, values: &[f32]) -> Result<Self, Failure> {
-        let predicted = model.predict(&DenseSamples::new(values, model.n_cols)?)?;
+    fn of_classes(model: &classify::Model, samples: &dyn Samples) -> Result<Self, Failure> {
+        let predicted = model.predict(samples)?;
         let top = |row: &[f32]| f64::from(row.iter().copied().fold(0.0, f32::max));
         let rows = predicted.probabilities.chunks_exact(model.classes.len());
         Ok(Self {
@@ -116,11 +117,10 @@ pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
             hint: None,
         });
     }
-    let values = matrix.to_f32()?;
     watch.phase("predict");
     let predicted = match &model {
-        AnyModel::Classifier(model) => Answer::of_classes(model, &values)?,
-        AnyModel::Clustering(model) => Answer::of_clusters(model, &values, proba.is_some())?,
+        AnyModel::Classifier(model) => Answer::of_classes(model, &matrix.samples(IN_MEMORY)?)?,
+        AnyModel::Clustering(model) => Answer::of_clusters(model, &matrix.to_f32()?, proba.is_some())?,
     };
     watch.phase("write");
     let (n, n_classes) = (predicted.codes.len(), predicted.names.len());

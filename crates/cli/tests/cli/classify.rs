@@ -151,3 +151,42 @@ fn models_that_are_none_or_do_not_fit_are_refused() {
     place.run("predict cut.safetensors train.npy -o l.npy").fails().naming(&["cut.safetensors", "corrupt"]);
     assert!(!place.files().contains(&"l.npy".to_string()));
 }
+
+#[test]
+fn training_starts_from_a_model_a_linear_head_or_a_layer_of_subspaces() {
+    let place = place();
+    place.run(&format!("{TRAIN} --no-rivals -o first.safetensors")).succeeds();
+    let record =
+        place.run(&format!("{TRAIN} --no-rivals --start first.safetensors --json -o m.safetensors")).succeeds();
+    assert_eq!(record.record()["results"]["k"], 1);
+    // A layer: three unit rows, one per class, as the published checkpoints group them.
+    let axes: Vec<f32> = (0..12).map(|i| f32::from(u8::from(i % 5 == 0))).collect();
+    let place =
+        place.file("axes.npy", npy(&axes, 4)).file("narrow.npy", npy(&axes, 3)).file("odd.npy", npy(&axes[..8], 4));
+    let call = format!(
+        "{TRAIN} --no-rivals --start axes.npy --test test.npy --test-labels test.csv:label --json -o m.safetensors"
+    );
+    assert!(place.run(&call).succeeds().record()["results"]["test_accuracy"].as_f64().unwrap() > 0.98);
+    place.run(&format!("{TRAIN} --start odd.npy -o m2.safetensors")).fails().naming(&["odd.npy", "2 rows"]);
+    assert!(!place.files().contains(&"m2.safetensors".to_string()));
+    place
+        .run(&format!("{TRAIN} --start narrow.npy -o m2.safetensors"))
+        .fails()
+        .naming(&["narrow.npy", "rows of 3 values"]);
+    place
+        .run(&format!("{TRAIN} --start axes.npy --center -o m2.safetensors"))
+        .misuses()
+        .naming(&["--start", "--center"]);
+    let other = lines(place, "other", 60, ["1", "2", "3"], 0);
+    let call = "classify other.npy --labels other.csv:label --start first.safetensors -o m2.safetensors";
+    other.run(call).fails().naming(&["first.safetensors", "no class 1"]);
+}
+
+#[test]
+fn a_classifier_is_exported_as_a_graph() {
+    let place = place();
+    place.run(&format!("{TRAIN} --no-rivals -o m.safetensors --onnx m.onnx")).succeeds();
+    let graph = place.read("m.onnx");
+    assert!(graph.windows(7).any(|w| w == b"Softmax") && graph.windows(11).any(|w| w == b"strangeness"));
+    place.run(&format!("{TRAIN} -o m.safetensors --onnx m.safetensors")).misuses().naming(&["two outputs"]);
+}

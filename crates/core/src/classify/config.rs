@@ -1,5 +1,6 @@
 //! What a classifier is asked to be.
 
+use super::model::Frames;
 use super::step::MomentumMode;
 use crate::error::{Error, Result};
 
@@ -43,17 +44,19 @@ impl std::str::FromStr for Method {
 pub enum Dim {
     /// The same for every class.
     Fixed(usize),
-    /// One of 1, 2, 4, ..., 32 for all, by the held-out likelihood.
+    /// One of 1, 2, 4, ..., 32 for all, by the held-out likelihood after a short training: the first that the next does not improve on.
     Auto,
 }
 
 /// Where training starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Init {
     /// At the closed-form subspaces.
     Clafic,
     /// At random subspaces, as the authors' program does.
     Random,
+    /// At given subspaces, one per class, whose dimensions then hold: those of an earlier model, or of [`super::linear_start`].
+    Frames(Frames),
 }
 
 /// A classification job.
@@ -75,10 +78,11 @@ pub struct Config {
     pub momentum_mode: MomentumMode,
     /// Samples per step.
     pub batch_size: usize,
-    /// Passes over the samples; `None` for as many as make about [`STEPS`] steps, between 10 and 100.
+    /// Passes over the samples; `None` for as many as make about [`STEPS`] steps, between 10 and 30.
     pub epochs: Option<usize>,
-    /// Passes without a better held-out likelihood before training stops.
-    pub patience: usize,
+    /// Passes without a better held-out likelihood before training stops; `None` to go through the whole schedule, which is
+    /// better: the rate has to fall for the subspaces to settle. The pass of the best held-out likelihood is kept either way.
+    pub patience: Option<usize>,
     /// Steps from one restoration of orthonormal rows to the next.
     pub reorth_every: usize,
     /// Weigh classes by one over their share of the samples.
@@ -111,7 +115,7 @@ impl Default for Config {
             momentum_mode: MomentumMode::Ambient,
             batch_size: 256,
             epochs: None,
-            patience: 5,
+            patience: None,
             reorth_every: 50,
             balanced: false,
             center: false,
@@ -146,7 +150,7 @@ impl Config {
         }
         at_least_one("batch size", self.batch_size)?;
         at_least_one("epochs", self.epochs.unwrap_or(1))?;
-        at_least_one("patience", self.patience)?;
+        at_least_one("patience", self.patience.unwrap_or(1))?;
         at_least_one("reorth_every", self.reorth_every)?;
         if !(0.0..1.0).contains(&self.momentum) {
             return Err(Error::parameter("momentum", self.momentum, "at least 0 and less than 1"));

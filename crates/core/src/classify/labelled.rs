@@ -39,8 +39,13 @@ impl<'a> Labelled<'a> {
         }
     }
 
+    /// Names of the classes.
+    pub fn classes(&self) -> &'a [String] {
+        self.classes
+    }
+
     /// Values per sample.
-    pub(crate) fn n_cols(&self) -> usize {
+    pub fn n_cols(&self) -> usize {
         self.samples.n_cols()
     }
 

@@ -17,6 +17,30 @@ pub struct Frames {
     pub offsets: Vec<usize>,
 }
 
+impl Frames {
+    /// The largest dimension.
+    pub(crate) fn largest(&self) -> usize {
+        self.offsets.windows(2).map(|o| o[1] - o[0]).max().unwrap_or(0)
+    }
+
+    /// Whether there are `n_classes` subspaces of dimension 1 to `n_cols`.
+    pub(crate) fn check(&self, n_classes: usize, n_cols: usize) -> Result<()> {
+        let found = self.offsets.len().saturating_sub(1);
+        if found != n_classes {
+            return Err(Error::Shape { what: "the list of starting subspaces", found, expected: n_classes });
+        }
+        let rows = self.offsets[n_classes];
+        if rows * n_cols != self.rows.len() {
+            let found = self.rows.len() / rows.max(1);
+            return Err(Error::Shape { what: "a row of the starting subspaces", found, expected: n_cols });
+        }
+        match self.offsets.windows(2).map(|o| o[1].saturating_sub(o[0])).find(|k| !(1..=n_cols).contains(k)) {
+            Some(k) => Err(Error::parameter("dimension of a starting subspace", k, format!("1 to {n_cols}"))),
+            None => Ok(()),
+        }
+    }
+}
+
 /// How classes are scored.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scorer {

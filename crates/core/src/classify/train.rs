@@ -110,7 +110,7 @@ pub(crate) fn train(
         }
         trained.curve.push(entry);
         observer.event(Event::Advance { steps: 1 });
-        if !task.held_out.is_empty() && epoch + 1 >= trained.best + config.patience {
+        if !task.held_out.is_empty() && config.patience.is_some_and(|patience| epoch + 1 >= trained.best + patience) {
             break;
         }
     }
