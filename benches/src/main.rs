@@ -3,6 +3,7 @@
 mod connect;
 mod job;
 mod kernels;
+mod lap;
 mod measure;
 
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ const USAGE: &str = "usage: subspan-benches <command>
                              fresh_mnist, fresh_fashion, digits, width, weight_decay, resnet
   job JOB FILE.npy [flags]   one library call on a table in memory, timed; one JSON line
   job serve FILE.npy         the same for every line `JOB [flags]` of the standard input
+  lap REPEATS FILE.npy..     square assignment problems, each cold and warm from the one before; one JSON line
 
 jobs: leverage; l1, exact and full (least absolute deviations, the target is the last column)
 flags: --rows M (2000)  --rule auto|uniform|leverage (auto)  --threads T (all cores)  --repeats R (1)  --seed S (0; grows by
@@ -27,6 +29,10 @@ fn main() -> ExitCode {
         ["kernels"] => kernels::run(None),
         ["kernels", "--json", file] => kernels::run(Some(file)),
         ["merge", data, out, flags @ ..] => merge(data, out, flags),
+        ["lap", repeats, files @ ..] if !files.is_empty() => match repeats.parse() {
+            Ok(repeats) => lap::run(files, repeats),
+            Err(_) => Err(format!("{repeats} is no number of repeats").into()),
+        },
         ["job", "serve", file] => job::serve(file),
         ["job", job, file, flags @ ..] => job::once(job, file, flags),
         _ => {

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use subspan_io::{Missing, TableOptions};
 
 use crate::failure::Failure;
-use crate::verbs::{analyze, classify, cluster, demo, predict, regress, sample};
+use crate::verbs::{analyze, classify, cluster, demo, matching, merge, predict, regress, sample};
 
 /// Finds and samples linear structure: few weighted rows that stand for a table, and robust fits on them.
 #[derive(Debug, Parser)]
@@ -36,6 +36,10 @@ pub(crate) enum Verb {
     Predict(predict::Args),
     /// Say why merging models works or fails: barriers, distances, singular directions
     Analyze(analyze::Args),
+    /// Order the units of models so that they lie closest to the first, without changing what they compute
+    Match(matching::Args),
+    /// Several models into one, their units matched first
+    Merge(merge::Args),
 }
 
 /// Flags of every verb.

@@ -22,7 +22,7 @@ use std::panic;
 use args::{Cli, Verb};
 use failure::Failure;
 use session::Session;
-use verbs::{analyze, classify, cluster, demo, predict, regress, sample};
+use verbs::{analyze, classify, cluster, demo, matching, merge, predict, regress, sample};
 
 /// Runs the program with its arguments, the first being its own name; returns the exit code. Takes over the process's panic
 /// hook and its handling of interrupts.
@@ -51,6 +51,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Classify(args) => classify::run(&classify::Job::resolve(args)?, &session)?,
         Verb::Analyze(args) => analyze::run(&analyze::Job::resolve(args)?, &session)?,
         Verb::Predict(args) => predict::run(&predict::Job::resolve(args)?, &session)?,
+        Verb::Match(args) => matching::run(&matching::Job::resolve(args)?, &session)?,
+        Verb::Merge(args) => merge::run(&merge::Job::resolve(args)?, &session)?,
     };
     session.tell(done)
 }

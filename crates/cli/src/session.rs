@@ -126,7 +126,7 @@ impl Session {
 }
 
 /// Whether two paths name one file, there already or not.
-fn same_place(a: &Path, b: &Path) -> bool {
+pub(crate) fn same_place(a: &Path, b: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     real(a) == real(b)
 }

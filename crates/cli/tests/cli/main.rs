@@ -6,6 +6,7 @@ mod cluster;
 mod data;
 mod demo;
 mod interrupts;
+mod merge;
 mod outputs;
 mod place;
 mod regress;

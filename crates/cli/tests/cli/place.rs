@@ -115,7 +115,12 @@ impl Place {
 
     /// Names of all files here, hidden ones too.
     pub(crate) fn files(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.0.path()).unwrap();
+        self.files_in("")
+    }
+
+    /// Names of all files in a directory here.
+    pub(crate) fn files_in(&self, directory: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(directory)).unwrap();
         let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names

@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use subspan::rows::RowSource;
-use subspan_io::{Labels, Matrix, Missing, Table, TableOptions};
+use subspan::merge::Model;
+use subspan_io::{Checkpoint, Labels, Matrix, Missing, Table, TableOptions};
 
 static DIR: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary directory"));
 
@@ -22,4 +23,5 @@ pub fn read(name: &str, bytes: &[u8]) {
     }
     let _ = Matrix::open(&path).and_then(|matrix| matrix.to_f64());
     let _ = Labels::open(&path);
+    let _ = Checkpoint::open(&path).map(|model| model.names().iter().filter_map(|name| model.tensor(name)).count());
 }

@@ -40,8 +40,9 @@ pub struct CheckpointWriter {
     plan: CheckpointPlan,
     /// Where the checkpoint goes: a file or a directory.
     target: PathBuf,
-    directory: Option<OutputDirectory>,
     files: Vec<AtomicFile>,
+    /// After the files, so that it is empty when it goes.
+    directory: Option<OutputDirectory>,
     /// The file and tensor to be written next, and bytes still to come of it.
     at: (usize, usize),
     left: usize,
@@ -61,7 +62,7 @@ impl CheckpointWriter {
         } else {
             (None, vec![AtomicFile::create(target)?])
         };
-        let mut writer = Self { plan, target: target.to_path_buf(), directory, files, at: (0, 0), left: 0 };
+        let mut writer = Self { plan, target: target.to_path_buf(), files, directory, at: (0, 0), left: 0 };
         writer.begin_file()?;
         writer.begin_tensor()?;
         Ok(writer)

@@ -1,0 +1,342 @@
+"""Weight matching and merging against NumPy + SciPy, the `lapjv` and `lap` packages and mergekit, where they are installed.
+
+    python benches/rivals/matching.py [--data DIR] [--width 2048] [--lap 4096] [--quick] [--out DIR]
+
+writes run.json and summary.md to benches/runs/<date>-merge/. The rival of `subspan match` is coordinate descent as published,
+written here on its own: the full Gram matrix of every layer in every sweep, SciPy's linear_sum_assignment, acceptance by the
+objective. `--data` adds the pairs of checkpoints in DIR (three orders of layers each).
+"""
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import machine  # noqa: E402
+
+ROOT = HERE.parents[1]
+PROGRAM = ROOT / "target" / "release" / "subspan"
+BENCHES = ROOT / "target" / "release" / "subspan-benches"
+ORDERS = 3
+
+
+def read(path):
+    """The floating tensors of a safetensors file."""
+    data = Path(path).read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    out = {}
+    for name, entry in header.items():
+        if name != "__metadata__" and entry["dtype"] == "F32":
+            start, end = entry["data_offsets"]
+            values = np.frombuffer(data[8 + length + start : 8 + length + end], "<f4")
+            out[name] = values.reshape(entry["shape"])
+    return out
+
+
+def write(path, tensors, dtype="F32"):
+    header, at = {}, 0
+    blobs = []
+    for name, value in tensors.items():
+        blob = value.astype("<f4").tobytes() if dtype == "F32" else bfloat16(value)
+        header[name] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": [at, at + len(blob)]}
+        at += len(blob)
+        blobs.append(blob)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for blob in blobs:
+            file.write(blob)
+
+
+def bfloat16(value):
+    return (value.astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
+
+
+def chain(tensors):
+    """Axes of an MLP: tensor -> for each axis a list of (perm, positions of its units)."""
+    weights = sorted((n for n in tensors if n.endswith("weight")), key=lambda n: int("".join(filter(str.isdigit, n))))
+    spec = {}
+    for k, name in enumerate(weights):
+        n_out, n_in = tensors[name].shape
+        rows = [(k, np.arange(n_out))] if k + 1 < len(weights) else []
+        columns = [(k - 1, np.arange(n_in))] if k else []
+        spec[name] = [rows, columns]
+        bias = name.replace("weight", "bias")
+        if bias in tensors and rows:
+            spec[bias] = [rows]
+    return spec
+
+
+def resnet(tensors):
+    """Axes of a CIFAR ResNet whose shortcuts pad zero channels on both sides."""
+    spec = {}
+    width = tensors["conv1.weight"].shape[0]
+    stream = [("r1", np.arange(width))]
+
+    def put(conv, norm, out, into):
+        spec[f"{conv}.weight"] = [out, into, [], []]
+        for part in ("weight", "bias"):
+            spec[f"{norm}.{part}"] = [out]
+
+    put("conv1", "bn1", stream, [])
+    stage = 1
+    while f"layer{stage}.0.conv1.weight" in tensors:
+        block = 0
+        while f"layer{stage}.{block}.conv1.weight" in tensors:
+            name = f"layer{stage}.{block}"
+            n = tensors[f"{name}.conv2.weight"].shape[0]
+            old = stream
+            if n != width:
+                side = (n - width) // 2
+                stream = [(p, x + side) for p, x in stream]
+                stream.append((f"r{stage}", np.concatenate([np.arange(side), np.arange(side + width, n)])))
+                width = n
+            inner = [(name, np.arange(n))]
+            put(f"{name}.conv1", f"{name}.bn1", inner, old)
+            put(f"{name}.conv2", f"{name}.bn2", stream, inner)
+            block += 1
+        stage += 1
+    spec["linear.weight"] = [[], stream]
+    return spec
+
+
+def moved(b, axes, perms, but=None):
+    for axis, pieces in enumerate(axes):
+        for perm, places in pieces:
+            if perm != but and perm in perms:
+                index = np.arange(b.shape[axis])
+                index[places] = places[perms[perm]]
+                b = np.take(b, index, axis)
+    return b
+
+
+def gram(a, b, spec, perms, perm, size):
+    total = np.zeros((size, size), np.float32)
+    for name, axes in spec.items():
+        for axis, pieces in enumerate(axes):
+            for p, places in pieces:
+                if p == perm:
+                    left = np.moveaxis(np.take(a[name], places, axis), axis, 0).reshape(size, -1)
+                    right = np.moveaxis(np.take(moved(b[name], axes, perms, perm), places, axis), axis, 0).reshape(size, -1)
+                    total += left @ right.T
+    return total
+
+
+def objective(a, b, spec, perms):
+    dot = lambda x, y: float(np.vdot(x.astype(np.float64), y.astype(np.float64)))
+    return sum(dot(a[n], moved(b[n], axes, perms)) for n, axes in spec.items())
+
+
+def descend(a, b, spec, seed, trace=None):
+    """Coordinate descent; the permutations, sweeps, and seconds spent on assignments."""
+    sizes = {p: len(x) for axes in spec.values() for pieces in axes for p, x in pieces}
+    perms = {p: np.arange(n) for p, n in sizes.items()}
+    order = np.random.default_rng(seed)
+    names = list(perms)
+    assigning = 0.0
+    for sweep in range(100):
+        changed = False
+        for k in order.permutation(len(names)):
+            perm = names[k]
+            g = gram(a, b, spec, perms, perm, sizes[perm])
+            if trace is not None and perm == names[0]:
+                trace.append(-g)
+            start = time.perf_counter()
+            _, columns = linear_sum_assignment(g, maximize=True)
+            assigning += time.perf_counter() - start
+            rows = np.arange(len(columns))
+            now, then = g[rows, columns].sum(dtype=np.float64), g[rows, perms[perm]].sum(dtype=np.float64)
+            if now > then + 1e-7 * np.abs(g[rows, perms[perm]]).sum(dtype=np.float64):
+                perms[perm], changed = columns, True
+        if not changed:
+            break
+    return perms, sweep + 1, assigning
+
+
+def ours(a_path, b_path, seed=0):
+    with tempfile.TemporaryDirectory() as out:
+        start = time.perf_counter()
+        command = [PROGRAM, "match", a_path, b_path, "-o", Path(out) / "o", "--json", "-q", "--seed", str(seed)]
+        record = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout)
+        return record, time.perf_counter() - start
+
+
+def match(name, a_path, b_path, kind, trace=None):
+    """Subspan and NumPy + SciPy on a pair of files, the same number of orders each."""
+    say(f"{name}: matching")
+    a, b = read(a_path), read(b_path)
+    spec = chain(a) if kind == "chain" else resnet(a)
+    rival = []
+    for seed in range(ORDERS):
+        start = time.perf_counter()
+        perms, sweeps, assigning = descend(a, b, spec, seed, trace if seed == 0 else None)
+        rival.append({"seconds": time.perf_counter() - start, "assigning": assigning, "sweeps": sweeps,
+                      "objective": objective(a, b, spec, perms)})
+    own = []
+    for seed in range(ORDERS):
+        record, wall = ours(a_path, b_path, seed)
+        results = record["results"]
+        own.append({"seconds": wall, "solve": record["seconds"]["solve"], "sweeps": results["sweeps"],
+                    "objective": results["objective_after"], "certified": results["certified"],
+                    "distance_reduction": results["distance_reduction"]})
+    best = lambda runs: max(r["objective"] for r in runs)
+    total = lambda runs, key: sum(r[key] for r in runs)
+    return {"name": name, "subspan": own, "numpy + scipy": rival, "objective_ratio": best(own) / best(rival),
+            "times_faster": total(rival, "seconds") / total(own, "solve")}
+
+
+def contestants():
+    """Other assignment solvers that are installed: name -> function of a cost matrix that gives the columns."""
+    found = {"scipy": lambda c: linear_sum_assignment(c)[1]}
+    try:
+        from lapjv import lapjv
+
+        found["lapjv"] = lambda c: lapjv(c)[0]
+    except ImportError:
+        say("lapjv is not installed")
+    try:
+        import lap
+
+        found["lapx"] = lambda c: lap.lapjv(c)[1]
+    except ImportError:
+        say("lapx is not installed")
+    return found
+
+
+def assignments(name, matrices, repeats):
+    """Cold and warm seconds of Subspan, cold seconds of the others, in all."""
+    say(f"{name}: {len(matrices)} assignment problems")
+    values = {}
+    seconds = {}
+    for rival, solve in contestants().items():
+        runs = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            columns = [solve(c) for c in matrices]
+            runs.append(time.perf_counter() - start)
+        seconds[rival] = runs
+        values[rival] = [float(c[np.arange(len(j)), j].sum(dtype=np.float64)) for c, j in zip(matrices, columns)]
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for k, matrix in enumerate(matrices):
+            files.append(str(Path(folder) / f"{k}.npy"))
+            np.save(files[-1], matrix)
+        out = subprocess.run([str(BENCHES), "lap", str(repeats), *files], check=True, capture_output=True).stdout
+    own = json.loads(out)
+    seconds["subspan, cold"] = [sum(run) for run in own["cold"]]
+    seconds["subspan, warm"] = [sum(run) for run in own["warm"]]
+    scale = max(abs(v) for v in values["scipy"]) or 1.0
+    off = max(abs(v - s) for pair, s in zip(own["values"], values["scipy"]) for v in pair) / scale
+    return {"name": name, "seconds": seconds, "largest_value_difference": off, "certified": own["certified"]}
+
+
+def merging(folder, megabytes):
+    """A plain mean of two bfloat16 files against copying the output."""
+    say(f"merging two files of {megabytes} MB")
+    rows = megabytes * 2**20 // (2 * 4096 * 8)
+    rng = np.random.default_rng(0)
+    paths = [folder / f"half{k}.safetensors" for k in range(2)]
+    for path in paths:
+        block = rng.standard_normal((rows, 4096), np.float32)
+        write(path, {f"layer{k}.weight": np.roll(block, k) for k in range(8)}, "BF16")
+    merged = folder / "merged.safetensors"
+    command = [str(PROGRAM), "merge", *map(str, paths), "--no-match", "-o", str(merged), "--json", "-q"]
+    runs = {"subspan merge": [], "cp": [], "cp and sync": []}
+    for _ in range(3):
+        start = time.perf_counter()
+        record = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        runs["subspan merge"].append(time.perf_counter() - start)
+        for name, tail in (("cp", ""), ("cp and sync", f" && sync {folder / 'copy'}")):
+            start = time.perf_counter()
+            subprocess.run(f"cp {merged} {folder / 'copy'}{tail}", shell=True, check=True)
+            runs[name].append(time.perf_counter() - start)
+            (folder / "copy").unlink()
+    return {"name": f"mean of two files of {megabytes} MB", "seconds": runs, "peak_rss_bytes": record["peak_rss_bytes"]}
+
+
+def random_mlp(path, width, seed):
+    rng = np.random.default_rng(seed)
+    sizes = [784, width, width, width, 10]
+    layer = lambda k: (rng.standard_normal((sizes[k + 1], sizes[k])) / np.sqrt(sizes[k])).astype(np.float32)
+    write(path, {f"layer{k}.weight": layer(k) for k in range(4)})
+
+
+def gauss(n, seed):
+    """Minus the Gram matrix of independent Gaussian weights."""
+    rng = np.random.default_rng(seed)
+    return -(rng.standard_normal((n, 512), np.float32) @ rng.standard_normal((n, 512), np.float32).T)
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def summary(run):
+    lines = ["# Matching and merging", "", f"`{run['command']}`, {run['date']}, {run['machine']['cpu']}.", ""]
+    median = lambda v: sorted(v)[len(v) // 2]
+    for m in run["matching"]:
+        lines += [f"**{m['name']}**: objective {m['objective_ratio']:.6f} x the rival's best of {ORDERS}, "
+                  f"{m['times_faster']:.1f} x as fast.", ""]
+    for part in run["assignments"] + run["merging"]:
+        lines += [f"**{part['name']}**", "", "| | median seconds |", "|---|---|"]
+        lines += [f"| {name} | {median(v):.3f} |" for name, v in part["seconds"].items()] + [""]
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder with the pairs of checkpoints")
+    parser.add_argument("--width", type=int, default=2048)
+    parser.add_argument("--lap", type=int, default=4096)
+    parser.add_argument("--megabytes", type=int, default=1024)
+    parser.add_argument("--quick", action="store_true", help="small sizes: width 256, n 512, 64 MB")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    if options.quick:
+        options.width, options.lap, options.megabytes = 256, 512, 64
+    build = ["cargo", "build", "--release", "-q", "-p", "subspan-cli", "-p", "subspan-benches"]
+    subprocess.run(build, cwd=ROOT, check=True)
+    now = datetime.datetime.now(datetime.UTC)
+    out = options.out or ROOT / "benches" / "runs" / f"{now:%Y-%m-%d}-merge{'-quick' if options.quick else ''}"
+    out.mkdir(parents=True, exist_ok=True)
+    command = "python benches/rivals/matching.py" + (" --data DIR" if options.data else "") + (" --quick" if options.quick else "")
+    run = {"command": command, "date": f"{now:%Y-%m-%d}", "machine": machine.describe(),
+           "matching": [], "assignments": [], "merging": []}
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        pairs = []
+        if options.data:
+            pairs += [("MNIST MLP 3 x 512", "mnist_mlp512x3_seed1", "mnist_mlp512x3_seed2", "chain"),
+                      ("ResNet-20", "resnet20_cifar10_A", "resnet20_cifar10_B", "resnet")]
+            pairs = [(n, options.data / f"{a}.safetensors", options.data / f"{b}.safetensors", k) for n, a, b, k in pairs]
+        made = [folder / f"mlp{k}.safetensors" for k in range(2)]
+        for k, path in enumerate(made):
+            random_mlp(path, options.width, k)
+        pairs.append((f"random MLP 3 x {options.width}", *made, "chain"))
+        for name, a, b, kind in pairs:
+            trace = []
+            run["matching"].append(match(name, a, b, kind, trace))
+            run["assignments"].append(assignments(f"recorded while matching {name}", trace, 3))
+        uniform = np.random.default_rng(0).random((options.lap, options.lap), np.float32)
+        run["assignments"].append(assignments(f"uniform, n = {options.lap}", [uniform], 3))
+        run["assignments"].append(assignments(f"gauss, n = {options.lap}", [gauss(options.lap, 0)], 3))
+        run["merging"].append(merging(folder, options.megabytes))
+        (out / "run.json").write_text(json.dumps(run, indent=1) + "\n")
+        (out / "summary.md").write_text(summary(run) + "\n")
+    print(summary(run))
+
+
+if __name__ == "__main__":
+    main()

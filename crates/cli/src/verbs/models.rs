@@ -1,0 +1,255 @@
+//! What `match` and `merge` share: open models, find out which units may change places, match.
+
+use serde_json::{Value, json};
+use subspan::merge::{
+    Comparison, Layout, MatchConfig, Model, Permutations, Scope, Spec, check_alike, derive, match_weights, merge_many,
+};
+use subspan::{Observer, RunRecord};
+use subspan_io::{Checkpoint, read_spec};
+use subspan_report::{count, percent, significant};
+
+use crate::failure::Failure;
+use crate::summary::Summary;
+
+/// Flags of both verbs, as typed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MatchArgs {
+    /// Which units may change places: SPEC.toml, or auto: derived from names and shapes
+    #[arg(long, value_name = "SPEC", default_value = "auto")]
+    spec: String,
+    /// With more than two models: match each to the first, or all to each other's mean
+    #[arg(long, value_name = "HOW", value_enum)]
+    many: Option<Many>,
+    /// Runs with different orders of the layers; the best one is kept
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    restarts: usize,
+    /// Let a transformer's residual stream move too
+    #[arg(long)]
+    residual: bool,
+}
+
+/// What several models are matched to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Many {
+    /// Each to the first
+    Anchor,
+    /// Each to the mean of the others, in turn
+    MergeMany,
+}
+
+impl Many {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Anchor => "anchor",
+            Self::MergeMany => "merge-many",
+        }
+    }
+}
+
+/// The same, resolved and checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Matching {
+    spec: String,
+    many: Many,
+    config: MatchConfig,
+    residual: bool,
+}
+
+impl Matching {
+    pub(crate) fn resolve(args: MatchArgs, n_models: usize, default: Many) -> Result<Self, Failure> {
+        if n_models < 2 {
+            return Err(Failure::usage("two or more models are needed", None::<String>));
+        }
+        let config = MatchConfig { restarts: args.restarts, ..MatchConfig::default() };
+        config.check()?;
+        if args.residual && args.spec != AUTO {
+            let hint = "say in the spec which perms are fixed";
+            return Err(Failure::usage("--residual is for derived specs", Some(hint)));
+        }
+        let default = if n_models == 2 { Many::Anchor } else { default };
+        Ok(Self { spec: args.spec, many: args.many.unwrap_or(default), config, residual: args.residual })
+    }
+
+    pub(crate) fn configure(&self, record: &mut RunRecord) {
+        record.configure("spec", &self.spec);
+        record.configure("method", "weights");
+        record.configure("many", self.many.name());
+        record.configure("restarts", self.config.restarts);
+        record.configure("residual", self.residual);
+    }
+}
+
+/// The word for a derived spec.
+const AUTO: &str = "auto";
+
+/// Opens the models and checks that they are alike.
+pub(crate) fn open(paths: &[String]) -> Result<Vec<Checkpoint>, Failure> {
+    let models: Vec<Checkpoint> = paths.iter().map(|p| Checkpoint::open(p)).collect::<Result<_, _>>()?;
+    for other in &models[1..] {
+        check_alike(&models[0], other)?;
+    }
+    Ok(models)
+}
+
+/// A spec that fits the models, and where it is from.
+pub(crate) struct Bound {
+    pub(crate) layout: Layout,
+    source: String,
+    notes: Vec<String>,
+}
+
+impl Bound {
+    pub(crate) fn new(models: &[Checkpoint], matching: &Matching) -> Result<Self, Failure> {
+        let (spec, source, notes): (Spec, String, Vec<String>) = if matching.spec == AUTO {
+            let derived = derive(&models[0], models[0].config()?.as_ref(), matching.residual)?;
+            (derived.spec, format!("derived for {}", derived.family), derived.notes)
+        } else {
+            (read_spec(&matching.spec)?, matching.spec.clone(), Vec::new())
+        };
+        Ok(Self { layout: Layout::new(spec, &models[0])?, source, notes })
+    }
+}
+
+/// Permutations for every model after the first, and what they change.
+pub(crate) struct Aligned {
+    pub(crate) permutations: Vec<Permutations>,
+    /// Against the first model, before and after.
+    pairs: Vec<(Comparison, Comparison)>,
+    sweeps: usize,
+    converged: bool,
+    certified: bool,
+    scope: Scope,
+    /// Perm id and last relative gap, per model, where known.
+    gaps: Vec<Vec<(String, f64)>>,
+}
+
+/// Matches the models after the first.
+pub(crate) fn align(
+    models: &[Checkpoint],
+    layout: &Layout,
+    matching: &Matching,
+    seed: u64,
+    observer: &dyn Observer,
+) -> Result<Aligned, Failure> {
+    if matching.many == Many::MergeMany && models.len() > 2 {
+        let all: Vec<&dyn Model> = models.iter().map(|m| m as &dyn Model).collect();
+        let found = merge_many(layout, &all, &matching.config, seed, observer)?;
+        return Ok(Aligned {
+            permutations: found.permutations,
+            pairs: found.pairs,
+            sweeps: found.sweeps,
+            converged: found.converged,
+            certified: found.certified,
+            scope: Scope::Coordinate,
+            gaps: Vec::new(),
+        });
+    }
+    let mut all = Aligned {
+        permutations: Vec::new(),
+        pairs: Vec::new(),
+        sweeps: 0,
+        converged: true,
+        certified: true,
+        scope: Scope::Global,
+        gaps: Vec::new(),
+    };
+    for model in &models[1..] {
+        let found = match_weights(layout, &models[0], model, None, &matching.config, seed, observer)?;
+        all.sweeps = all.sweeps.max(found.sweeps);
+        all.converged &= found.converged;
+        all.certified &= found.certified;
+        all.scope = if found.scope == Scope::Global { all.scope } else { Scope::Coordinate };
+        all.gaps.push(found.gaps);
+        all.pairs.push((found.before, found.after));
+        all.permutations.push(found.permutations);
+    }
+    Ok(all)
+}
+
+/// `1 − after / before`; 0 for models that were equal.
+fn reduction(before: f64, after: f64) -> f64 {
+    if before == 0.0 { 0.0 } else { 1.0 - after / before }
+}
+
+impl Aligned {
+    /// Distances from the first model over all others together, before and after.
+    fn distances(&self) -> (f64, f64) {
+        let sum = |of: fn(&(Comparison, Comparison)) -> f64| self.pairs.iter().map(of).sum::<f64>().sqrt();
+        (sum(|p| p.0.total.distance), sum(|p| p.1.total.distance))
+    }
+
+    pub(crate) fn results(&self, models: &[Checkpoint], bound: &Bound, record: &mut RunRecord) {
+        let (before, after) = self.distances();
+        let objective = |of: fn(&(Comparison, Comparison)) -> &Comparison| -> f64 {
+            self.pairs.iter().map(|p| of(p).objective()).sum()
+        };
+        record.result("objective_before", objective(|p| &p.0));
+        record.result("objective_after", objective(|p| &p.1));
+        record.result("distance_before", before);
+        record.result("distance_after", after);
+        record.result("distance_reduction", reduction(before, after));
+        record.result("sweeps", self.sweeps);
+        record.result("converged", self.converged);
+        record.result("certified", self.certified);
+        record.result("certificate_scope", self.scope);
+        record.result("spec_source", &bound.source);
+        record.result("units", self.units(bound));
+        record.result("moved", self.permutations.iter().map(Permutations::n_moved).collect::<Vec<_>>());
+        let tensors = |(before, after): &(Comparison, Comparison)| -> Vec<Value> {
+            let both = before.tensors.iter().zip(&after.tensors);
+            both.map(
+                |((name, b), (_, a))| json!({"name": name, "before": b.distance.sqrt(), "after": a.distance.sqrt()}),
+            )
+            .collect()
+        };
+        let pair = |(k, pair): (usize, &(Comparison, Comparison))| {
+            let (before, after) = (pair.0.distance(), pair.1.distance());
+            json!({
+                "model": models[k + 1].path(),
+                "objective_before": pair.0.objective(),
+                "objective_after": pair.1.objective(),
+                "distance_before": before,
+                "distance_after": after,
+                "distance_reduction": reduction(before, after),
+                "gaps": self.gaps.get(k).map(|g| g.iter().map(|(id, gap)| json!({"perm": id, "gap": gap})).collect::<Vec<_>>()),
+                "tensors": tensors(pair),
+            })
+        };
+        record.result("pairs", self.pairs.iter().enumerate().map(pair).collect::<Vec<_>>());
+    }
+
+    fn units(&self, bound: &Bound) -> usize {
+        bound.layout.perms.iter().map(|(_, p)| p.size).sum()
+    }
+
+    pub(crate) fn summary(&self, models: &[Checkpoint], bound: &Bound, out: &mut Summary) {
+        let (n_perms, units) = (bound.layout.perms.len(), self.units(bound));
+        out.line("spec", format!("{}: {n_perms} perms of {} units", bound.source, count(units as u64)));
+        let fixed = bound.layout.untouched(&models[0]).len();
+        if fixed > 0 {
+            out.line("", format!("{} tensors have no axis that moves", count(fixed as u64)));
+        }
+        for (k, ((before, after), p)) in self.pairs.iter().zip(&self.permutations).enumerate() {
+            let (before, after) = (before.distance(), after.distance());
+            let name = if self.pairs.len() == 1 { String::new() } else { format!("{}: ", models[k + 1].base_name()) };
+            let text = format!(
+                "{name}{} before, {} after ({} less); {} units moved",
+                significant(before, 4),
+                significant(after, 4),
+                percent(reduction(before, after)),
+                count(p.n_moved() as u64)
+            );
+            out.line(if k == 0 { "distance" } else { "" }, text);
+        }
+        let proof = match (self.certified, self.scope) {
+            (true, Scope::Global) => "proven to be the best permutations there are",
+            (true, Scope::Coordinate) => "no single layer can be improved, which is proven",
+            (false, _) => "none",
+        };
+        out.line("certificate", format!("{proof} ({} sweeps)", self.sweeps));
+        out.warnings.extend(bound.notes.iter().cloned());
+        if !self.converged {
+            out.warnings.push("matching stopped before it settled".into());
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! `subspan match` and `subspan merge`.
+
+use std::collections::BTreeMap;
+
+use crate::place::Place;
+
+/// Name, dtype, shape and bytes of tensors.
+type Tensors = Vec<(String, &'static str, Vec<usize>, Vec<u8>)>;
+
+fn safetensors(tensors: &Tensors) -> Vec<u8> {
+    let (mut entries, mut at) = (Vec::new(), 0);
+    for (name, dtype, shape, data) in tensors {
+        let end = at + data.len();
+        entries.push(format!(r#""{name}":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{at},{end}]}}"#));
+        at = end;
+    }
+    let header = format!(r#"{{"__metadata__":{{"normalize":"0.5/0.5"}},{}}}"#, entries.join(","));
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    tensors.iter().for_each(|t| bytes.extend(&t.3));
+    bytes
+}
+
+/// What a file written by the program holds: shape and bytes by name.
+fn read(bytes: &[u8]) -> BTreeMap<String, (String, Vec<u8>)> {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let data = &bytes[8 + length..];
+    let entries = header.as_object().unwrap().iter().filter(|(name, _)| *name != "__metadata__");
+    entries
+        .map(|(name, entry)| {
+            let at = |k: usize| entry["data_offsets"][k].as_u64().unwrap() as usize;
+            (name.clone(), (entry["dtype"].as_str().unwrap().to_string(), data[at(0)..at(1)].to_vec()))
+        })
+        .collect()
+}
+
+fn noise(k: usize, seed: usize) -> f32 {
+    // The finalizer of SplitMix64.
+    let mut h = (k as u64 + 1 + ((seed as u64) << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    h = (h ^ (h >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    h = (h ^ (h >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    h ^= h >> 31;
+    (h >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+}
+
+const SIZES: [usize; 4] = [30, 40, 32, 8];
+
+/// An MLP whose hidden units are in the order `units[layer]`, as f32 or as bf16.
+fn mlp(seed: usize, units: [&dyn Fn(usize) -> usize; 2], half: bool) -> Tensors {
+    let mut tensors = Tensors::new();
+    let identity = |i: usize| i;
+    let order = |layer: usize| -> &dyn Fn(usize) -> usize {
+        match layer {
+            1 => units[0],
+            2 => units[1],
+            _ => &identity,
+        }
+    };
+    for layer in 0..3 {
+        let (n_in, n_out) = (SIZES[layer], SIZES[layer + 1]);
+        let bytes = |values: Vec<f32>| -> Vec<u8> {
+            match half {
+                true => values.iter().flat_map(|v| ((v.to_bits() >> 16) as u16).to_le_bytes()).collect(),
+                false => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            }
+        };
+        let dtype = if half { "BF16" } else { "F32" };
+        let (rows, columns) = (order(layer + 1), order(layer));
+        let weight =
+            (0..n_out * n_in).map(|k| noise(rows(k / n_in) * n_in + columns(k % n_in), 3 * seed + layer)).collect();
+        let bias = (0..n_out).map(|i| noise(1000 + rows(i), 3 * seed + layer)).collect();
+        tensors.push((format!("layer{layer}.weight"), dtype, vec![n_out, n_in], bytes(weight)));
+        tensors.push((format!("layer{layer}.bias"), dtype, vec![n_out], bytes(bias)));
+    }
+    tensors
+}
+
+fn moved(i: usize, n: usize) -> usize {
+    (7 * i + 3) % n
+}
+
+/// `a.safetensors`, and `b.safetensors`: the same network with its hidden units in another order.
+fn planted(half: bool) -> Place {
+    let same = |i: usize| i;
+    let (first, second) = (|i: usize| moved(i, SIZES[1]), |i: usize| moved(i, SIZES[2]));
+    Place::new()
+        .file("a.safetensors", safetensors(&mlp(1, [&same, &same], half)))
+        .file("b.safetensors", safetensors(&mlp(1, [&first, &second], half)))
+        .file("c.safetensors", safetensors(&mlp(2, [&same, &same], half)))
+}
+
+#[test]
+fn a_planted_order_is_undone_bit_for_bit() {
+    for half in [false, true] {
+        let place = planted(half);
+        let record = place.run("match a.safetensors b.safetensors --restarts 4 -o out --json").succeeds().record();
+        let results = &record["results"];
+        assert_eq!((&results["certified"], &results["distance_after"]), (&true.into(), &0.0.into()), "{results}");
+        assert_eq!(results["distance_reduction"], 1.0);
+        assert!(results["objective_after"].as_f64() > results["objective_before"].as_f64());
+        assert_eq!(place.files_in("out"), ["b.safetensors", "permutations.safetensors", "run.json", "spec.toml"]);
+        assert!(read(&place.read("out/b.safetensors")) == read(&place.read("a.safetensors")));
+        let permutations = read(&place.read("out/permutations.safetensors"));
+        assert_eq!(permutations["layer0"].0, "I64");
+        assert_eq!(permutations["layer0"].1.len(), 8 * SIZES[1]);
+        // Aligned unit i is unit perm[i] of b; unit 0 of b is unit 3 of a.
+        let third = &permutations["layer0"].1[8 * 3..8 * 4];
+        assert_eq!(third, 0i64.to_le_bytes());
+        let saved: serde_json::Value = serde_json::from_slice(&place.read("out/run.json")).unwrap();
+        assert_eq!(saved, record);
+        // The spec that was written gives the same again.
+        place.run("match a.safetensors b.safetensors --restarts 4 --spec out/spec.toml -o again").succeeds();
+        assert!(place.read("again/permutations.safetensors") == place.read("out/permutations.safetensors"));
+        assert_eq!(place.read("again/spec.toml"), place.read("out/spec.toml"));
+    }
+}
+
+#[test]
+fn merging_a_model_with_its_reordered_self_gives_it_back() {
+    for half in [false, true] {
+        let place = planted(half);
+        place.run("merge a.safetensors b.safetensors --restarts 4 -o m.safetensors").succeeds();
+        assert!(read(&place.read("m.safetensors")) == read(&place.read("a.safetensors")));
+        place.run("merge a.safetensors c.safetensors --no-match --weights 1,0 -o m.safetensors").succeeds();
+        assert!(read(&place.read("m.safetensors")) == read(&place.read("a.safetensors")));
+        place.run("merge a.safetensors b.safetensors --rule slerp --restarts 4 -o s.safetensors").succeeds();
+        assert!(read(&place.read("s.safetensors")) == read(&place.read("a.safetensors")));
+    }
+}
+
+#[test]
+fn a_plain_mean_is_that_of_the_numbers() {
+    let place = planted(false);
+    place.run("merge a.safetensors c.safetensors --no-match --weights 3,1 -o m.safetensors").succeeds();
+    let values = |name: &str| -> Vec<f32> {
+        let bytes = read(&place.read(name))["layer1.weight"].1.clone();
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    };
+    let (a, c, m) = (values("a.safetensors"), values("c.safetensors"), values("m.safetensors"));
+    for ((a, c), m) in a.iter().zip(&c).zip(&m) {
+        assert_eq!(*m, (0.75 * f64::from(*a) + 0.25 * f64::from(*c)) as f32);
+    }
+}
+
+#[test]
+fn threads_do_not_change_the_files() {
+    let place = planted(false);
+    for threads in [1, 3] {
+        place.run(&format!("match a.safetensors c.safetensors --threads {threads} -o t{threads}")).succeeds();
+        place
+            .run(&format!("merge a.safetensors c.safetensors --threads {threads} -o m{threads}.safetensors"))
+            .succeeds();
+    }
+    for name in ["c.safetensors", "permutations.safetensors"] {
+        assert_eq!(place.read(&format!("t1/{name}")), place.read(&format!("t3/{name}")));
+    }
+    assert_eq!(place.read("m1.safetensors"), place.read("m3.safetensors"));
+}
+
+#[test]
+fn three_models_are_matched_to_the_first_and_merged_to_their_mean() {
+    let place = planted(false);
+    place.run("match a.safetensors b.safetensors c.safetensors --restarts 4 -o out").succeeds();
+    assert!(read(&place.read("out/b.safetensors")) == read(&place.read("a.safetensors")));
+    let permutations = read(&place.read("out/permutations.safetensors"));
+    assert!(permutations.contains_key("b.safetensors/layer0") && permutations.contains_key("c.safetensors/layer1"));
+    let record =
+        place.run("merge a.safetensors b.safetensors c.safetensors -o m.safetensors --json").succeeds().record();
+    assert_eq!(record["config"]["many"], "merge-many");
+    assert_eq!(record["results"]["pairs"].as_array().unwrap().len(), 2);
+    assert!(record["results"]["distance_reduction"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn shards_go_in_and_come_out() {
+    let same = |i: usize| i;
+    let tensors = mlp(1, [&same, &same], false);
+    let place = planted(false);
+    std::fs::create_dir(place.path("dir")).unwrap();
+    let index: Vec<String> =
+        tensors.iter().enumerate().map(|(k, t)| format!(r#""{}":"part-{}.safetensors""#, t.0, k / 3)).collect();
+    let place = place
+        .file("dir/part-0.safetensors", safetensors(&tensors[..3].to_vec()))
+        .file("dir/part-1.safetensors", safetensors(&tensors[3..].to_vec()))
+        .file("dir/model.safetensors.index.json", format!("{{\"weight_map\":{{{}}}}}", index.join(",")));
+    place.run("match b.safetensors dir --restarts 4 -o out").succeeds();
+    assert_eq!(place.files_in("out/dir"), ["model.safetensors.index.json", "part-0.safetensors", "part-1.safetensors"]);
+    place.run("merge b.safetensors out/dir --no-match -o m.safetensors").succeeds();
+    assert!(read(&place.read("m.safetensors")) == read(&place.read("b.safetensors")));
+    place.run("merge dir a.safetensors --no-match -o merged").succeeds();
+    assert!(read(&place.read("merged/part-1.safetensors")) == read(&place.read("dir/part-1.safetensors")));
+}
+
+#[test]
+fn what_cannot_be_matched_is_said_in_one_line() {
+    let same = |i: usize| i;
+    let mut short = mlp(1, [&same, &same], false);
+    short.remove(1);
+    let mut wide = mlp(1, [&same, &same], false);
+    wide[5] = ("layer2.bias".into(), "F32", vec![1], vec![0; 4]);
+    let mut nan = mlp(1, [&same, &same], false);
+    nan[2].3[8..12].copy_from_slice(&f32::NAN.to_le_bytes());
+    let mut cut = safetensors(&mlp(1, [&same, &same], false));
+    cut.truncate(cut.len() - 7);
+    let place = planted(false)
+        .file("short.safetensors", safetensors(&short))
+        .file("wide.safetensors", safetensors(&wide))
+        .file("nan.safetensors", safetensors(&nan))
+        .file("cut.safetensors", cut)
+        .file("bad.toml", "version = 1\nperm = { h = 23 }\n[tensors]\n\"layer0.weight\" = [[\"h\"], []]\n");
+    for (call, expected) in [
+        ("short.safetensors", "error: short.safetensors: no tensor layer0.bias, which a.safetensors has"),
+        ("wide.safetensors", "error: tensor layer2.bias has shape [8] in a.safetensors and [1] in wide.safetensors"),
+        ("nan.safetensors", "error: nan.safetensors: tensor layer1.weight is not finite at element 2"),
+        ("cut.safetensors", "error: cut.safetensors: corrupt file, tensor layer2.bias: ends at byte"),
+        (
+            "b.safetensors --spec bad.toml",
+            "error: perm h covers 23 positions of axis 0 of tensor layer0.weight, which has 40",
+        ),
+        ("none.safetensors", "error: cannot open none.safetensors"),
+    ] {
+        for verb in ["match", "merge"] {
+            let text = place.run(&format!("{verb} a.safetensors {call} -o o.safetensors")).fails().stderr();
+            assert!(text.starts_with(expected), "{text}");
+        }
+    }
+    assert!(!place.path("o.safetensors").exists());
+    for call in [
+        "match a.safetensors -o o",
+        "merge a.safetensors c.safetensors --weights 1 -o o",
+        "merge a.safetensors c.safetensors -o a.safetensors",
+        "match a.safetensors b.safetensors b.safetensors -o o",
+        "match a.safetensors c.safetensors -o .",
+    ] {
+        place.run(call).misuses();
+    }
+    assert!(!place.path("o").exists());
+}
