@@ -8,7 +8,7 @@ use subspan::assign::lap::{Assignment, Warm, minimize};
 use subspan_io::Matrix;
 
 /// Solves the square matrices of `files`, in order, `repeats` times; one JSON line.
-pub(crate) fn run(files: &[&str], repeats: usize) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(files: &[&str], repeats: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut problems = Vec::new();
     for file in files {
         let matrix = Matrix::open(file)?;

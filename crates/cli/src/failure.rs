@@ -61,16 +61,6 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<MergeError> for Failure {
-    fn from(e: MergeError) -> Self {
-        let hint = e.hint();
-        match e {
-            MergeError::Library(library) => library.into(),
-            other => Self::Work { message: other.to_string(), hint },
-        }
-    }
-}
-
 impl From<IoError> for Failure {
     fn from(e: IoError) -> Self {
         Self::Work { message: e.to_string(), hint: e.hint() }
