@@ -34,6 +34,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(fitting::fit, m)?)?;
     m.add_function(wrap_pyfunction!(classifying::train, m)?)?;
     m.add_function(wrap_pyfunction!(clustering::find_clusters, m)?)?;
+    m.add_function(wrap_pyfunction!(reference::doubly_stochastic, m)?)?;
     m.add_function(wrap_pyfunction!(reference::geodesic_step, m)?)?;
     m.add_function(wrap_pyfunction!(reference::head_loss, m)?)?;
     m.add_function(wrap_pyfunction!(reference::orthonormal_rows, m)?)?;

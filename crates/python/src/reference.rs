@@ -2,6 +2,7 @@
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::prelude::*;
+use subspan::assign::sinkhorn::{Diagonal, Options, project, project_gradient};
 use subspan::classify::head::{Head, cross_entropy};
 use subspan::classify::step::{StepOptions, step};
 use subspan::classify::{MomentumMode, orthonormalize};
@@ -83,4 +84,22 @@ pub(crate) fn rates<'py>(
     let found = rate_gradient(&rows.to_vec()?, d, &membership.to_vec()?, eps2, Columns::Unit).map_err(of_library)?;
     let by_rows = matrix(py, found.rows, d)?;
     Ok((found.rates.whole, found.rates.parts, by_rows, found.membership.into_pyarray(py)))
+}
+
+type Projected<'py> = (Bound<'py, PyArray2<f64>>, Bound<'py, PyArray2<f64>>);
+
+/// The doubly stochastic projection of a symmetric affinity without its diagonal, and the gradient by the affinity of a loss
+/// whose gradient by the projection is `gradient`.
+#[pyfunction]
+pub(crate) fn doubly_stochastic<'py>(
+    py: Python<'py>,
+    affinity: PyReadonlyArray2<'py, f64>,
+    eta: f64,
+    gradient: PyReadonlyArray2<'py, f64>,
+) -> PyResult<Projected<'py>> {
+    let side = affinity.as_array().ncols();
+    let options = Options { tolerance: 1e-12, ..Options::default() };
+    let gamma = project(&affinity.to_vec()?, side, eta, Diagonal::Zero, &options).gamma;
+    let back = project_gradient(&gamma, side, &gradient.to_vec()?, eta);
+    Ok((matrix(py, gamma, side)?, matrix(py, back, side)?))
 }

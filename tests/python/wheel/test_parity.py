@@ -88,6 +88,24 @@ def test_classifiers_are_those_of_the_command(command, tmp_path, k, method):
         assert np.array_equal(model.ood_score(x), np.load(tmp_path / "o.npy"))
 
 
+@pytest.mark.parametrize("clusters, settings", [("4", dict(n_clusters=4)), ("auto", dict(n_clusters=None))])
+def test_clusterings_are_those_of_the_command(command, tmp_path, clusters, settings):
+    x, _ = blobs_of_lines(240)
+    np.save(tmp_path / "x.npy", x)
+    record = command("cluster", "x.npy", "--clusters", clusters, "--seed", 2, "-o", "out")
+    command("predict", "out/model.safetensors", "x.npy", "-o", "labels.npy")
+    ours = subspan.ManifoldClustering(random_state=2, **settings).fit(np.asfortranarray(x))
+    ours.save(tmp_path / "ours.safetensors")
+    assert (tmp_path / "ours.safetensors").read_bytes() == (tmp_path / "out/model.safetensors").read_bytes()
+    assert np.array_equal(ours.labels_, np.load(tmp_path / "out/labels.npy"))
+    assert np.array_equal(ours.confidence_, np.load(tmp_path / "out/confidence.npy"))
+    assert np.array_equal(ours.representation_, np.load(tmp_path / "out/representation.npy"))
+    assert ours.n_clusters_ == record["results"]["clusters"] == len(ours.subspaces_)
+    for model in (ours, pickle.loads(pickle.dumps(ours))):
+        assert np.array_equal(model.predict(x), np.load(tmp_path / "labels.npy"))
+        assert np.array_equal(model.transform(x), ours.representation_)
+
+
 def test_class_angles_are_principal_angles():
     x, y = blobs_of_lines(400)
     model = subspan.GrassmannClassifier(k=2).fit(x, y)

@@ -25,6 +25,7 @@ def expected_to_fail(estimator):
 
 @parametrize_with_checks([
     subspan.RowSampler(n_rows=20),
+    subspan.ManifoldClustering(n_clusters=3),
     subspan.LpRegressor(),
     subspan.LpRegressor(loss="l2"),
     subspan.LpRegressor(n_rows=50),

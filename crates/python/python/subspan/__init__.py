@@ -3,6 +3,7 @@
 - :func:`leverage_scores`, :func:`lewis_weights`, :func:`sensitivities`: how much each row of a table matters
 - :func:`sample`, :class:`RowSampler`: few weighted rows that stand for all rows of a file or an array
 - :class:`LpRegressor`: robust regression on a sample, on all rows, or with a proof of optimality
+- :class:`ManifoldClustering`: clusters that are subspaces, and how many there are
 - :class:`GrassmannClassifier`: every class a subspace, with calibrated probabilities
 - ``subspan.torch``, ``subspan.dask``, ``subspan.ray``: the same in PyTorch and on clusters; imported when asked for
 
@@ -15,13 +16,19 @@ from ._native import __version__
 from ._sample import Certificate, Sample, sample
 from ._scores import leverage_scores, lewis_weights, sensitivities
 
-_ESTIMATORS = ("GrassmannClassifier", "LpRegressor", "RowSampler")
+_ESTIMATORS = {
+    "GrassmannClassifier": "_estimators",
+    "LpRegressor": "_estimators",
+    "ManifoldClustering": "_clustering",
+    "RowSampler": "_estimators",
+}
 _MODULES = ("dask", "ray", "torch")
 
 __all__ = [
     "Certificate",
     "GrassmannClassifier",
     "LpRegressor",
+    "ManifoldClustering",
     "RowSampler",
     "Sample",
     "__version__",
@@ -35,9 +42,7 @@ __all__ = [
 def __getattr__(name):
     """Estimators and adapters when first asked for: their libraries take long to import."""
     if name in _ESTIMATORS:
-        from . import _estimators
-
-        value = globals()[name] = getattr(_estimators, name)
+        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_ESTIMATORS[name]}"), name)
         return value
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")

@@ -12,7 +12,7 @@ import numpy as np
 from . import _check
 
 try:
-    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.base import BaseEstimator, ClassifierMixin, ClusterMixin, RegressorMixin, TransformerMixin
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import validate_data
 
@@ -62,6 +62,20 @@ except ImportError:
         def score(self, X, y):
             """Share of samples whose class is predicted right."""
             return float(np.mean(self.predict(X) == np.asarray(y)))
+
+    class ClusterMixin:
+        """Fits and says which cluster each row is in."""
+
+        def fit_predict(self, X, y=None):
+            """Labels of the rows."""
+            return self.fit(X).labels_
+
+    class TransformerMixin:
+        """Fits and transforms."""
+
+        def fit_transform(self, X, y=None):
+            """The transformed rows."""
+            return self.fit(X).transform(X)
 
 
 def read(estimator, X, reset):

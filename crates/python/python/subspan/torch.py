@@ -1,4 +1,4 @@
-"""The subspace classifier as a PyTorch head and its optimizer, to train with any backbone, on any device.
+"""The subspace classifier as a PyTorch head with its optimizer, and the clustering loss: for any backbone, on any device.
 
 The formulas are those of the library's own classifier (``docs/python.md`` lists them beside their functions); nothing here calls
 native code, so that it runs wherever PyTorch does.
@@ -14,8 +14,9 @@ except ImportError as e:
     raise ImportError("subspan.torch needs PyTorch: pip install torch") from e
 from torch import nn
 
+from ._mlc import doubly_stochastic, mlc_loss, rate_reduction
 
-__all__ = ["GrassmannLinear", "GrassmannSGD", "geodesic_step"]
+__all__ = ["GrassmannLinear", "GrassmannSGD", "doubly_stochastic", "geodesic_step", "mlc_loss", "rate_reduction"]
 
 # Below this a row has no direction.
 _TINY = 1e-12
