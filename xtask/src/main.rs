@@ -10,7 +10,7 @@ use std::time::Instant;
 const USAGE: &str = "usage: cargo xtask <command>
 
   test     formatting, clippy, tidy, every test of the workspace, then the wheel and parity with NumPy and its kin;
-           `test --all` also installs PyTorch and Ray (about 1.5 GB; several more where PyTorch comes with CUDA)
+           `test --all` also installs PyTorch and Ray (5.5 GB, most of it the CUDA libraries of PyPI's PyTorch)
   parity   the last step of `test` alone: builds the wheel and runs tests/python; takes --all too
   tidy     the rules of the house; `tidy --list` says what they are and why
   bench    the benchmarks, in release mode; further arguments are theirs";

@@ -179,6 +179,9 @@ pub struct Eigh {
 /// [`LinalgError::NonFinite`], [`LinalgError::NoConvergence`].
 pub fn eigh(g: &Mat) -> Result<Eigh, LinalgError> {
     prepare(g)?;
+    if g.n_rows() == 0 {
+        return Ok(Eigh { values: Vec::new(), vectors: Mat::zeros(0, 0) });
+    }
     let e = g.faer().self_adjoint_eigen(Side::Lower).map_err(|_| LinalgError::NoConvergence { what: "eigenvalue" })?;
     let s = e.S().column_vector();
     Ok(Eigh { values: (0..g.n_rows()).map(|i| s[i]).collect(), vectors: Mat::from_faer(e.U()) })

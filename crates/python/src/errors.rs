@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use pyo3::exceptions::{PyFileNotFoundError, PyKeyboardInterrupt, PyOSError, PyPermissionError, PyValueError};
 use pyo3::prelude::*;
 use subspan::Error;
+use subspan::merge::MergeError;
 use subspan_io::IoError;
 
 /// What the system refused is an `OSError`, everything else a `ValueError`.
@@ -14,6 +15,8 @@ pub(crate) fn of_library(e: Error) -> PyErr {
         Error::Cancelled => PyKeyboardInterrupt::new_err(()),
         Error::Source(source) => match source.downcast::<IoError>() {
             Ok(io) => of_io(*io),
+            // The merge's own errors are about the models, not about the system.
+            Err(other) if other.is::<MergeError>() => PyValueError::new_err(other.to_string()),
             Err(other) => PyOSError::new_err(other.to_string()),
         },
         other => with_hint(PyValueError::new_err(other.to_string()), hint),

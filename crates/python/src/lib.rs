@@ -6,6 +6,7 @@ mod classifying;
 mod clustering;
 mod errors;
 mod fitting;
+mod merging;
 mod pool;
 mod reference;
 mod run;
@@ -39,6 +40,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(reference::head_loss, m)?)?;
     m.add_function(wrap_pyfunction!(reference::orthonormal_rows, m)?)?;
     m.add_function(wrap_pyfunction!(reference::rates, m)?)?;
+    m.add_function(wrap_pyfunction!(merging::match_models, m)?)?;
     m.add_class::<clustering::Clustering>()?;
     m.add_class::<tables::Table>()?;
     m.add_class::<classifying::Classifier>()

@@ -27,7 +27,6 @@ def expected_to_fail(estimator):
     subspan.RowSampler(n_rows=20),
     subspan.ManifoldClustering(n_clusters=3),
     subspan.LpRegressor(),
-    subspan.LpRegressor(loss="l2"),
     subspan.LpRegressor(n_rows=50),
     subspan.LpRegressor(exact=True),
     subspan.GrassmannClassifier(epochs=10),

@@ -5,6 +5,7 @@
 - :class:`LpRegressor`: robust regression on a sample, on all rows, or with a proof of optimality
 - :class:`ManifoldClustering`: clusters that are subspaces, and how many there are
 - :class:`GrassmannClassifier`: every class a subspace, with calibrated probabilities
+- :func:`match`, :func:`merge`, :func:`analyze`: checkpoints of one architecture
 - ``subspan.torch``, ``subspan.dask``, ``subspan.ray``: the same in PyTorch and on clusters; imported when asked for
 
 NumPy is all it needs; with scikit-learn installed the estimators are scikit-learn's.
@@ -12,6 +13,7 @@ NumPy is all it needs; with scikit-learn installed the estimators are scikit-lea
 
 import importlib
 
+from ._merge import Analysis, Match, Merged, analyze, match, merge
 from ._native import __version__
 from ._sample import Certificate, Sample, sample
 from ._scores import leverage_scores, lewis_weights, sensitivities
@@ -25,15 +27,21 @@ _ESTIMATORS = {
 _MODULES = ("dask", "ray", "torch")
 
 __all__ = [
+    "Analysis",
     "Certificate",
     "GrassmannClassifier",
     "LpRegressor",
     "ManifoldClustering",
+    "Match",
+    "Merged",
     "RowSampler",
     "Sample",
     "__version__",
+    "analyze",
     "leverage_scores",
     "lewis_weights",
+    "match",
+    "merge",
     "sample",
     "sensitivities",
 ]
