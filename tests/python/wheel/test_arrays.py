@@ -154,6 +154,7 @@ def test_other_threads_of_python_run_meanwhile():
 def test_ctrl_c_stops_the_work():
     program = """
 import numpy as np, os, signal, subspan, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 a = np.random.default_rng(0).standard_normal((400, 60))
 threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 try:

@@ -49,9 +49,9 @@ def _read(path):
     """Tensors of a .safetensors file as a dict of arrays; bfloat16 becomes float32."""
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
+        if size > os.fstat(file.fileno()).st_size - 8:
+            raise ValueError(f"{path}: no safetensors file")
         content = file.read(size)
-    if len(content) != size:
-        raise ValueError(f"{path}: no safetensors file")
     try:
         header = json.loads(content)
     except ValueError as e:
