@@ -7,7 +7,7 @@ use subspan::{Error, Observer};
 use subspan_io::{AtomicFile, Checkpoint, CheckpointWriter, IoError, OutputDirectory, spec_text, write_permutations};
 use subspan_report::count;
 
-use super::models::{Bound, Many, MatchArgs, Matching, align, open};
+use super::models::{Bound, Many, MatchArgs, Matching, Samples, align, open};
 use crate::failure::Failure;
 use crate::session::{Done, Session, same_place};
 use crate::summary::Summary;
@@ -88,7 +88,8 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let models = open(&job.models)?;
     let bound = Bound::new(&models, &job.matching)?;
     let outputs = Outputs::create(&job.output, &models)?;
-    let aligned = align(&models, &bound.layout, &job.matching, session.seed, &watch)?;
+    let samples = Samples::read(&job.matching, &models[0])?;
+    let aligned = align(&models, &bound.layout, &job.matching, samples.as_ref(), session.seed, &watch)?;
 
     watch.phase("write");
     for ((model, permutations), writer) in models[1..].iter().zip(&aligned.permutations).zip(outputs.writers) {
@@ -106,6 +107,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     for model in &models {
         record.inputs.push(model.input_record()?);
     }
+    record.inputs.extend(samples.iter().map(|s| s.input.clone()));
     job.matching.configure(&mut record);
     record.configure("output", job.output.display().to_string());
     aligned.results(&models, &bound, &mut record);

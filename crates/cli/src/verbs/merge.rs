@@ -1,13 +1,16 @@
 //! `subspan merge`: several models into one checkpoint, their units matched first.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use subspan::merge::{Gathered, MergeError, Model, Permutations, Rule, merge_tensor};
+use subspan::merge::{Gathered, MergeError, Model, Permutations, Rule, Tensor, merge_tensor};
 use subspan::{Error, Observer};
 use subspan_io::{Checkpoint, CheckpointWriter};
+use subspan_nets::analyze::params_of;
+use subspan_nets::reset_norms;
 use subspan_report::{count, significant};
 
-use super::models::{Aligned, Bound, Many, MatchArgs, Matching, align, open};
+use super::models::{Aligned, Bound, Many, MatchArgs, Matching, Samples, align, open};
 use crate::failure::Failure;
 use crate::session::{Done, Session, same_place};
 use crate::summary::Summary;
@@ -19,7 +22,7 @@ pub(crate) struct Args {
     #[arg(value_name = "MODEL", required = true)]
     models: Vec<String>,
     /// Merge the units as they are
-    #[arg(long, conflicts_with_all = ["spec", "many", "restarts", "residual"])]
+    #[arg(long, conflicts_with_all = ["spec", "method", "many", "restarts", "residual"])]
     no_match: bool,
     /// Share of each model [default: equal]
     #[arg(long, value_name = "W,W,..", value_delimiter = ',', allow_negative_numbers = true)]
@@ -43,7 +46,8 @@ enum RuleArg {
 /// Resolved and checked.
 pub(crate) struct Job {
     models: Vec<String>,
-    matching: Option<Matching>,
+    matching: Matching,
+    matches: bool,
     weights: Vec<f64>,
     rescaled: bool,
     rule: RuleArg,
@@ -70,8 +74,15 @@ impl Job {
         }
         let rescaled = (total - 1.0).abs() > f64::EPSILON * n as f64;
         let weights = if rescaled { given.iter().map(|w| w / total).collect() } else { given };
-        let matching = (!args.no_match).then_some(matching);
-        Ok(Self { models: args.models, matching, weights, rescaled, rule: args.rule, output: args.output })
+        Ok(Self {
+            models: args.models,
+            matching,
+            matches: !args.no_match,
+            weights,
+            rescaled,
+            rule: args.rule,
+            output: args.output,
+        })
     }
 
     fn rule(&self) -> Rule {
@@ -93,25 +104,28 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
         }
     }
     let models = open(&job.models)?;
-    let bound = job.matching.as_ref().map(|m| Bound::new(&models, m)).transpose()?;
+    let bound = job.matches.then(|| Bound::new(&models, &job.matching)).transpose()?;
     let writer = CheckpointWriter::create(&job.output, models[0].plan())?;
-    let aligned: Option<Aligned> = match (&bound, &job.matching) {
-        (Some(bound), Some(matching)) => Some(align(&models, &bound.layout, matching, session.seed, &watch)?),
-        _ => None,
-    };
+    let samples = Samples::read(&job.matching, &models[0])?;
+    let align = |bound: &Bound| align(&models, &bound.layout, &job.matching, samples.as_ref(), session.seed, &watch);
+    let aligned: Option<Aligned> = bound.as_ref().map(align).transpose()?;
 
     watch.phase("merge");
-    let merged = Merge { job, models: &models, bound: bound.as_ref(), aligned: aligned.as_ref() };
+    let mut merged =
+        Merge { job, models: &models, bound: bound.as_ref(), aligned: aligned.as_ref(), reset: BTreeMap::new() };
+    let resets = samples.as_ref().filter(|s| s.net.has_norm());
+    if let Some(samples) = resets {
+        merged.reset_norms(samples, &watch)?;
+    }
     let differing = merged.write(writer, &watch)?;
 
     let mut record = session.record("merge");
     for model in &models {
         record.inputs.push(model.input_record()?);
     }
-    if let Some(matching) = &job.matching {
-        matching.configure(&mut record);
-    }
-    record.configure("match", job.matching.is_some());
+    record.inputs.extend(samples.iter().map(|s| s.input.clone()));
+    job.matching.configure(&mut record);
+    record.configure("match", job.matches);
     record.configure("weights", &job.weights);
     record.configure("rule", if job.rule == RuleArg::Mean { "mean" } else { "slerp" });
     record.configure("output", job.output.display().to_string());
@@ -122,6 +136,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
         aligned.summary(&models, bound, &mut summary);
     }
     record.result("differing", &differing);
+    record.result("batchnorm_reset", resets.is_some());
     session.close(&mut record, &watch);
     let weights: Vec<String> = job.weights.iter().map(|w| significant(*w, 3)).collect();
     summary.line("weights", weights.join(", "));
@@ -137,9 +152,9 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
         );
         summary.warnings.push(what);
     }
-    if models[0].names().iter().any(|n| n.ends_with("running_var")) {
+    if resets.is_none() && models[0].names().iter().any(|n| n.ends_with("running_var")) {
         summary.warnings.push(
-            "statistics of BatchNorm are averaged, but those of the merged network differ: measure them again on training data".into(),
+            "statistics of BatchNorm are averaged, but those of the merged network differ: --data TRAINING-SAMPLES measures them".into(),
         );
     }
     Ok(Done { title: format!("{} models merged", models.len()), records: vec![record], summary })
@@ -150,14 +165,44 @@ struct Merge<'a> {
     models: &'a [Checkpoint],
     bound: Option<&'a Bound>,
     aligned: Option<&'a Aligned>,
+    /// Statistics of BatchNorm, measured on the merged network.
+    reset: BTreeMap<String, Tensor>,
 }
 
 impl Merge<'_> {
+    /// Measures the statistics of BatchNorm on the merged network, which is held in memory for that.
+    fn reset_norms(&mut self, samples: &Samples, observer: &dyn Observer) -> Result<(), Failure> {
+        let mut params = params_of(&samples.net, &self.models[0])?;
+        for (name, tensor) in &mut params {
+            let mut bytes = Vec::new();
+            let sources = (0..self.models.len()).map(|k| self.source(name, k)).collect::<Result<Vec<_>, Failure>>()?;
+            merge_tensor(&sources, &self.job.weights, self.job.rule(), &mut |part| {
+                bytes.extend_from_slice(part);
+                Ok(())
+            })?;
+            let view = self.models[0].require(name)?;
+            tensor.values = Tensor { dtype: view.dtype, shape: view.shape.to_vec(), data: bytes }.view(name).to_f32();
+        }
+        reset_norms(&samples.net, &mut params, &samples.labelled(), observer)?;
+        for (name, tensor) in params {
+            if name.ends_with("running_mean") || name.ends_with("running_var") {
+                let dtype = self.models[0].require(&name)?.dtype;
+                let stored = Tensor::from_f32(&tensor.shape, &tensor.values, dtype);
+                self.reset.insert(name, stored);
+            }
+        }
+        Ok(())
+    }
+
     /// Streams the merged tensors; the names of tensors that could not be merged because they are no floating numbers and differ.
     fn write(&self, mut writer: CheckpointWriter, observer: &dyn Observer) -> Result<Vec<String>, Failure> {
         let mut differing = Vec::new();
         let plan = self.models[0].plan();
         for name in plan.names() {
+            if let Some(measured) = self.reset.get(name) {
+                writer.write(&measured.data)?;
+                continue;
+            }
             let sources = (0..self.models.len()).map(|k| self.source(name, k)).collect::<Result<Vec<_>, Failure>>()?;
             let differs = merge_tensor(&sources, &self.job.weights, self.job.rule(), &mut |bytes| {
                 if observer.cancelled() {

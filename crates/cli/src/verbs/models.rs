@@ -2,14 +2,19 @@
 
 use serde_json::{Value, json};
 use subspan::merge::{
-    Comparison, Layout, MatchConfig, Model, Permutations, Scope, Spec, check_alike, derive, match_weights, merge_many,
+    Comparison, Layout, MatchConfig, Model, Permutations, Scope, Spec, check_alike, compare, derive, match_weights,
+    merge_many,
 };
+use subspan::record::InputRecord;
 use subspan::{Observer, RunRecord};
-use subspan_io::{Checkpoint, read_spec};
+use subspan_io::{Checkpoint, Matrix, read_spec};
+use subspan_nets::analyze::{match_activations, params_of};
+use subspan_nets::{Architecture, Labelled, Net, Normalize};
 use subspan_report::{count, percent, significant};
 
 use crate::failure::Failure;
 use crate::summary::Summary;
+use crate::verbs::analyze::data::{from_checkpoint, read_samples};
 
 /// Flags of both verbs, as typed.
 #[derive(Debug, clap::Args)]
@@ -17,6 +22,18 @@ pub(crate) struct MatchArgs {
     /// Which units may change places: SPEC.toml, or auto: derived from names and shapes
     #[arg(long, value_name = "SPEC", default_value = "auto")]
     spec: String,
+    /// weights: units with alike weights; activations: units that fire together on --data
+    #[arg(long, value_name = "METHOD", value_enum, default_value_t = Method::Weights)]
+    method: Method,
+    /// Samples for activations and statistics of BatchNorm, training samples at best: images or features, as classify reads them
+    #[arg(long, value_name = "MATRIX")]
+    data: Option<String>,
+    /// How samples become inputs: MEAN/STD (of integers scaled to 0..1), unit or none [default: as the first checkpoint says]
+    #[arg(long, value_name = "HOW", requires = "data")]
+    normalize: Option<String>,
+    /// The network's layers, e.g. conv1,relu,maxpool2,fc1,relu,fc2 [default: from names and shapes]
+    #[arg(long, value_name = "LAYERS", requires = "data")]
+    arch: Option<String>,
     /// With more than two models: match each to the first, or all to each other's mean
     #[arg(long, value_name = "HOW", value_enum)]
     many: Option<Many>,
@@ -26,6 +43,13 @@ pub(crate) struct MatchArgs {
     /// Let a transformer's residual stream move too
     #[arg(long)]
     residual: bool,
+}
+
+/// What makes two units alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Method {
+    Weights,
+    Activations,
 }
 
 /// What several models are matched to.
@@ -53,6 +77,16 @@ pub(crate) struct Matching {
     many: Many,
     config: MatchConfig,
     residual: bool,
+    method: Method,
+    data: Option<DataFile>,
+}
+
+/// Samples as typed.
+#[derive(Debug, Clone)]
+struct DataFile {
+    path: String,
+    normalize: Option<Normalize>,
+    arch: Option<String>,
 }
 
 impl Matching {
@@ -66,13 +100,26 @@ impl Matching {
             let hint = "say in the spec which perms are fixed";
             return Err(Failure::usage("--residual is for derived specs", Some(hint)));
         }
-        let default = if n_models == 2 { Many::Anchor } else { default };
-        Ok(Self { spec: args.spec, many: args.many.unwrap_or(default), config, residual: args.residual })
+        let by_weights = args.method == Method::Weights;
+        if !by_weights && args.data.is_none() {
+            return Err(Failure::usage("--method activations needs samples", Some("give --data")));
+        }
+        let default = if n_models == 2 || !by_weights { Many::Anchor } else { default };
+        let many = args.many.unwrap_or(default);
+        if !by_weights && many == Many::MergeMany {
+            let hint = "--many anchor matches every model to the first";
+            return Err(Failure::usage("--many merge-many matches weights, not activations", Some(hint)));
+        }
+        let normalize = args.normalize.as_deref().map(Normalize::parse).transpose();
+        let normalize = normalize.map_err(|e| Failure::usage(e.to_string(), e.hint()))?;
+        let data = args.data.map(|path| DataFile { path, normalize, arch: args.arch });
+        Ok(Self { spec: args.spec, many, config, residual: args.residual, method: args.method, data })
     }
 
     pub(crate) fn configure(&self, record: &mut RunRecord) {
         record.configure("spec", &self.spec);
-        record.configure("method", "weights");
+        record.configure("method", if self.method == Method::Weights { "weights" } else { "activations" });
+        record.configure("data", self.data.as_ref().map(|d| &d.path));
         record.configure("many", self.many.name());
         record.configure("restarts", self.config.restarts);
         record.configure("residual", self.residual);
@@ -110,6 +157,41 @@ impl Bound {
     }
 }
 
+/// Samples in memory, and the network that reads them.
+pub(crate) struct Samples {
+    pub(crate) net: Net,
+    x: Vec<f32>,
+    y: Vec<u32>,
+    pub(crate) input: InputRecord,
+}
+
+impl Samples {
+    /// Reads and normalises the samples of `matching`, if it has any.
+    pub(crate) fn read(matching: &Matching, model: &Checkpoint) -> Result<Option<Self>, Failure> {
+        let Some(file) = &matching.data else { return Ok(None) };
+        let shapes: Vec<(String, Vec<usize>)> =
+            model.names().into_iter().filter_map(|n| Some((n.to_string(), model.tensor(n)?.shape.to_vec()))).collect();
+        let arch = match &file.arch {
+            Some(list) => Architecture::from_list(list, &shapes)?,
+            None => Architecture::infer(&shapes)?,
+        };
+        let matrix = Matrix::open(&file.path)?;
+        let normalize = match &file.normalize {
+            Some(how) => how.clone(),
+            None => from_checkpoint(model, &matrix)?,
+        };
+        let samples = read_samples(&matrix, arch.image_channels(), &normalize)?;
+        let net = arch.build(samples.dims)?;
+        let n = samples.values.len() / samples.dims.iter().product::<usize>().max(1);
+        // Nothing here depends on classes.
+        Ok(Some(Self { net, x: samples.values, y: vec![0; n], input: matrix.input_record()? }))
+    }
+
+    pub(crate) fn labelled(&self) -> Labelled<'_, f32> {
+        Labelled { x: &self.x, y: &self.y }
+    }
+}
+
 /// Permutations for every model after the first, and what they change.
 pub(crate) struct Aligned {
     pub(crate) permutations: Vec<Permutations>,
@@ -128,6 +210,7 @@ pub(crate) fn align(
     models: &[Checkpoint],
     layout: &Layout,
     matching: &Matching,
+    samples: Option<&Samples>,
     seed: u64,
     observer: &dyn Observer,
 ) -> Result<Aligned, Failure> {
@@ -154,6 +237,17 @@ pub(crate) fn align(
         gaps: Vec::new(),
     };
     for model in &models[1..] {
+        if let (Method::Activations, Some(samples)) = (matching.method, samples) {
+            let ends = [params_of(&samples.net, &models[0])?, params_of(&samples.net, model)?];
+            let found = match_activations(&samples.net, layout, [&ends[0], &ends[1]], &samples.labelled())?;
+            let before = compare(layout, &models[0], model, &Permutations::identity(layout.spec()))?;
+            all.pairs.push((before, compare(layout, &models[0], model, &found)?));
+            all.permutations.push(found);
+            // What activations prefer proves nothing about weights.
+            all.certified = false;
+            all.scope = Scope::Coordinate;
+            continue;
+        }
         let found = match_weights(layout, &models[0], model, None, &matching.config, seed, observer)?;
         all.sweeps = all.sweeps.max(found.sweeps);
         all.converged &= found.converged;

@@ -227,6 +227,7 @@ fn what_cannot_be_matched_is_said_in_one_line() {
     }
     assert!(!place.path("o.safetensors").exists());
     for call in [
+        "match a.safetensors c.safetensors --method activations -o o",
         "match a.safetensors -o o",
         "merge a.safetensors c.safetensors --weights 1 -o o",
         "merge a.safetensors c.safetensors -o a.safetensors",
@@ -236,4 +237,35 @@ fn what_cannot_be_matched_is_said_in_one_line() {
         place.run(call).misuses();
     }
     assert!(!place.path("o").exists());
+}
+
+/// Rows of random numbers as a `.npy` file of `<f4`.
+fn samples(n_rows: usize, n_cols: usize) -> Vec<u8> {
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({n_rows}, {n_cols}), }}");
+    let header = format!("{header:<117}\n");
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((header.len() as u16).to_le_bytes());
+    out.extend(header.as_bytes());
+    out.extend((0..n_rows * n_cols).flat_map(|k| noise(k, 99).to_le_bytes()));
+    out
+}
+
+#[test]
+fn units_that_fire_together_are_found_too() {
+    let place = planted(false).file("x.npy", samples(400, SIZES[0]));
+    let call = "match a.safetensors b.safetensors --method activations --data x.npy -o out --json";
+    let record = place.run(call).succeeds().record();
+    assert_eq!(record["results"]["distance_after"], 0.0, "{}", record["results"]);
+    assert_eq!((&record["config"]["method"], &record["results"]["certified"]), (&"activations".into(), &false.into()));
+    assert!(read(&place.read("out/b.safetensors")) == read(&place.read("a.safetensors")));
+}
+
+#[test]
+fn the_specs_of_the_documents_are_specs() {
+    let text = include_str!("../../../../docs/merge.md");
+    let specs: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|part| part.split("```").next()).collect();
+    assert!(specs.len() >= 3);
+    for spec in specs {
+        subspan_io::parse_spec(spec, "docs/merge.md").unwrap();
+    }
 }

@@ -92,7 +92,11 @@ impl Data {
 }
 
 /// Samples of a file, normalised.
-fn read_samples(matrix: &Matrix, channels: Option<usize>, normalize: &Normalize) -> Result<Samples, Failure> {
+pub(crate) fn read_samples(
+    matrix: &Matrix,
+    channels: Option<usize>,
+    normalize: &Normalize,
+) -> Result<Samples, Failure> {
     let shape: Vec<usize> = matrix.shape().iter().map(|n| *n as usize).collect();
     let mut samples = Samples::arrange(&shape, matrix.to_f32()?, channels)?;
     samples.normalize(normalize, is_integer(matrix))?;
@@ -105,7 +109,7 @@ pub(super) fn is_integer(matrix: &Matrix) -> bool {
 }
 
 /// What the checkpoint says about its inputs; floating-point samples need nothing.
-fn from_checkpoint(model: &Checkpoint, matrix: &Matrix) -> Result<Normalize, Failure> {
+pub(crate) fn from_checkpoint(model: &Checkpoint, matrix: &Matrix) -> Result<Normalize, Failure> {
     if !is_integer(matrix) {
         return Ok(Normalize::Raw);
     }

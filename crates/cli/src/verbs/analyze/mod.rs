@@ -1,6 +1,6 @@
 //! `subspan analyze`: what matching does to models, and why merging them works or fails.
 
-mod data;
+pub(crate) mod data;
 mod record;
 mod study;
 
