@@ -6,7 +6,7 @@ use subspan::merge::{
     merge_many,
 };
 use subspan::record::InputRecord;
-use subspan::{Observer, RunRecord};
+use subspan::{Event, Observer, RunRecord};
 use subspan_io::{Checkpoint, Matrix, read_spec};
 use subspan_nets::analyze::{match_activations, params_of};
 use subspan_nets::{Architecture, Labelled, Net, Normalize};
@@ -238,6 +238,7 @@ pub(crate) fn align(
     };
     for model in &models[1..] {
         if let (Method::Activations, Some(samples)) = (matching.method, samples) {
+            observer.event(Event::Phase { name: "solve", total: None });
             let ends = [params_of(&samples.net, &models[0])?, params_of(&samples.net, model)?];
             let found = match_activations(&samples.net, layout, [&ends[0], &ends[1]], &samples.labelled())?;
             let before = compare(layout, &models[0], model, &Permutations::identity(layout.spec()))?;
