@@ -132,3 +132,19 @@ def test_models_that_do_not_fit_are_told_apart(tmp_path):
     ]:
         with pytest.raises(error, match=words):
             call()
+
+
+def test_merging_and_matching_are_the_commands(command, tmp_path):
+    from subspan._merge import _read
+
+    a, b = mlp(0), mlp(1)
+    write_safetensors(tmp_path / "a.safetensors", a)
+    write_safetensors(tmp_path / "b.safetensors", b)
+    command("merge", "a.safetensors", "b.safetensors", "-o", "m.safetensors")
+    record = command("match", "a.safetensors", "b.safetensors", "-o", "out")
+    merged, matched = subspan.merge([a, b]), subspan.match(a, b)
+    theirs, aligned = _read(tmp_path / "m.safetensors"), _read(tmp_path / "out" / "b.safetensors")
+    for name in a:
+        assert np.array_equal(merged.model[name], theirs[name])
+        assert np.array_equal(matched.aligned[name], aligned[name])
+    assert matched.summary["distance_after"] == record["results"]["distance_after"]
