@@ -5,12 +5,15 @@ mod job;
 mod kernels;
 mod lap;
 mod measure;
+mod step;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: subspan-benches <command>
 
   kernels [--json FILE]      the inner loops of subspan-linalg against gemm and memory bandwidth; raw data to FILE
+  step [C,D,K ..] [--json FILE]
+                             one step of the optimizer of class subspaces (momentum, projection, move), one thread, f32
   merge DIR OUT [--cifar FILE.npz] [--only PART,..]
                              linear mode connectivity on the checkpoints and data in DIR; OUT/run.json. Parts: mnist_pair,
                              fresh_mnist, fresh_fashion, digits, width, weight_decay, resnet
@@ -28,6 +31,8 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["kernels"] => kernels::run(None),
         ["kernels", "--json", file] => kernels::run(Some(file)),
+        ["step", shapes @ .., "--json", file] => step::run(shapes, Some(file)),
+        ["step", shapes @ ..] => step::run(shapes, None),
         ["merge", data, out, flags @ ..] => merge(data, out, flags),
         ["lap", repeats, files @ ..] if !files.is_empty() => match repeats.parse() {
             Ok(repeats) => lap::run(files, repeats),

@@ -125,6 +125,27 @@ pub fn step<T: Real>(
     Ok(StepReport { angle, rebuilt: false })
 }
 
+/// One step of gradient descent with momentum: `buffer ← momentum · buffer + gradient`, then [`step`] by minus the rate.
+///
+/// # Errors
+/// As [`step`].
+///
+/// # Panics
+/// If the three do not hold the same number of rows of `n_cols` values.
+pub fn descend<T: Real>(
+    frame: &mut [T],
+    buffer: &mut [T],
+    gradient: &[T],
+    n_cols: usize,
+    [rate, momentum]: [f64; 2],
+    options: StepOptions,
+) -> Result<StepReport> {
+    assert_eq!(buffer.len(), gradient.len(), "one gradient per value");
+    let momentum = T::from_f64(momentum);
+    buffer.iter_mut().zip(gradient).for_each(|(m, g)| *m = momentum * *m + *g);
+    step(frame, buffer, n_cols, -rate, options)
+}
+
 /// The rate and the angle after the limit.
 fn limited(a: f64, speed: f64, max_angle: Option<f64>) -> (f64, f64) {
     let angle = a.abs() * speed;

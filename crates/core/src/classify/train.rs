@@ -8,7 +8,7 @@ use super::head::{Head, cross_entropy};
 use super::labelled::Labelled;
 use super::model::{Frames, Scorer, logits_and_codes};
 use super::samples::normalize;
-use super::step::{StepOptions, StepReport, step};
+use super::step::{StepOptions, StepReport, descend};
 use crate::draw::Stream;
 use crate::error::{Error, Result};
 use crate::observe::{self, Event, Observer};
@@ -160,13 +160,9 @@ fn move_classes(
         parts.push((p, m, e));
         rest = (p_rest, m_rest, e_rest);
     }
-    let mu = momentum as f32;
     let reports: Vec<StepReport> = parts
         .into_par_iter()
-        .map(|(p, m, e)| {
-            m.iter_mut().zip(e).for_each(|(m, e)| *m = mu * *m + *e);
-            step(p, m, n_cols, -rate, options)
-        })
+        .map(|(p, m, e)| descend(p, m, e, n_cols, [rate, momentum], options))
         .collect::<Result<_>>()?;
     Ok(reports.iter().fold(0.0, |max, r| r.angle.max(max)))
 }
