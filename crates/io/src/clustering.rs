@@ -1,6 +1,7 @@
 //! Clusterings as `.safetensors` files.
 //!
-//! Tensors of a model: `center` (f32, `D`); optionally `map` (f32, `p x D`) and `metric` (f32, `q x p`); `anchors` (f32, `a x q`),
+//! Tensors of a model: `center` (f32, `D`); optionally `map` (f32, `p x D`) and `metric` (f32, `q x p`) or the
+//! layers of a trained head (`trunk.0`, `trunk.1`, `features`, `clusters`, each `weight` and `bias`); `anchors` (f32, `a x q`),
 //! `anchor_labels` (u32, `a`), `log_scale`, `temperature` and `top` (f64, `a`). The metadata's entry `subspan` is a JSON
 //! object with `format`, `version`, `clusters`, `unit_first`, `affinity`, `neighbours` and `perplexity`. A file is not trusted: everything that
 //! predictions rely on is checked.
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use subspan::classify;
-use subspan::cluster::{Affinity, Cluster, Model, Transform};
+use subspan::cluster::{Affinity, Cluster, Head, Layer, Model, Transform};
 
 use crate::atomic::AtomicFile;
 use crate::error::{IoError, Result};
@@ -100,7 +101,10 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
     } else {
         (None, center.len())
     };
-    let (metric, q) = if reader.has("metric") {
+    let head = reader.has("features.weight").then(|| read_head(reader, p)).transpose()?;
+    let (metric, q) = if let Some(head) = &head {
+        (None, head.clusters.n_out())
+    } else if reader.has("metric") {
         let (values, rows, _) = matrix("metric", Some(p))?;
         (Some(values), rows)
     } else {
@@ -125,6 +129,7 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
         transform: Transform { unit_first: header.unit_first, center, map },
         affinity: affinity.clone(),
         metric,
+        head,
         anchors,
         labels,
         log_scale: reader.f64("log_scale", n_anchors)?,
@@ -133,6 +138,35 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
         neighbours: header.neighbours,
         perplexity: header.perplexity,
     })
+}
+
+/// Layer names of a head's trunk, in order.
+const TRUNK: [[&str; 2]; 2] = [["trunk.0.weight", "trunk.0.bias"], ["trunk.1.weight", "trunk.1.bias"]];
+/// Names of its last layers.
+const FEATURES: [&str; 2] = ["features.weight", "features.bias"];
+const CLUSTERS: [&str; 2] = ["clusters.weight", "clusters.bias"];
+
+fn read_head(reader: &Reader<'_>, mut inputs: usize) -> Result<Head> {
+    let layer = |[weight, bias]: [&str; 2], inputs: usize| -> Result<Layer> {
+        let (weights, shape) = reader.f32(weight)?;
+        match shape[..] {
+            [outputs, found] if outputs > 0 && found == inputs => {
+                Ok(Layer { weights, bias: reader.shaped_f32(bias, &[outputs])? })
+            }
+            _ => Err(reader.corrupt(weight, format!("shape {shape:?} for {inputs} inputs"))),
+        }
+    };
+    let mut trunk = Vec::new();
+    for names in TRUNK {
+        let next = layer(names, inputs)?;
+        inputs = next.n_out();
+        trunk.push(next);
+    }
+    let (features, clusters) = (layer(FEATURES, inputs)?, layer(CLUSTERS, inputs)?);
+    if features.n_out() != clusters.n_out() {
+        return Err(reader.corrupt(FEATURES[0], "the heads put out rows of different width".into()));
+    }
+    Ok(Head { trunk, features, clusters })
 }
 
 /// Far above any graph; a bound on what a damaged file can make predictions allocate.
@@ -161,6 +195,13 @@ fn to_bytes(model: &Model, path: &str) -> Result<Vec<u8>> {
     put_f32(&mut tensors, "center", Some(&model.transform.center), &[d]);
     put_f32(&mut tensors, "map", model.transform.map.as_deref(), &[p, d]);
     put_f32(&mut tensors, "metric", model.metric.as_deref(), &[q, p]);
+    if let Some(head) = &model.head {
+        let names = TRUNK.iter().zip(&head.trunk).map(|(names, layer)| (*names, layer));
+        for ([weight, bias], layer) in names.chain([(FEATURES, &head.features), (CLUSTERS, &head.clusters)]) {
+            put_f32(&mut tensors, weight, Some(&layer.weights), &[layer.n_out(), layer.n_in()]);
+            put_f32(&mut tensors, bias, Some(&layer.bias), &[layer.n_out()]);
+        }
+    }
     put_f32(&mut tensors, "anchors", Some(&model.anchors), &[n, q]);
     put_u32(&mut tensors, "anchor_labels", &model.labels);
     for (name, values) in [("log_scale", &model.log_scale), ("temperature", &model.temperature), ("top", &model.top)] {

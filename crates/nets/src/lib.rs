@@ -12,6 +12,7 @@
 //! | statistics of activations | [`pair_moments`] |
 //! | BatchNorm reset, REPAIR | [`reset_norms`], [`repair`] |
 //! | two models matched, merged and explained | [`analyze`] |
+//! | training of clustering heads | [`ManifoldLearner`] |
 //! | training of classifiers | [`mlp`], [`initialize`], [`train`] |
 //!
 //! # Losses of one's own
@@ -46,6 +47,7 @@ mod forward;
 mod graph;
 mod input;
 mod layers;
+mod manifold;
 mod moments;
 mod optimize;
 mod repair;
@@ -58,6 +60,7 @@ pub use evaluate::{Labelled, Scores, evaluate, loss_and_gradient};
 pub use forward::{Keep, Mode, Trace};
 pub use graph::{Activation, Dims, NORM_EPS, Net, Node, NodeId, Op};
 pub use input::{Normalize, Samples};
+pub use manifold::{Manifold, ManifoldLearner};
 pub use moments::{PairMoments, Site, Units, pair_moments};
 pub use optimize::{Optimizer, Rule};
 pub use repair::{RESET_BATCH, repair, reset_norms};

@@ -9,6 +9,7 @@ use subspan_io::{
     AtomicFile, Labels, Matrix, OutputDirectory, write_bytes_atomically, write_clustering, write_json,
     write_membership, write_npy_f32, write_npy_i64, write_subspaces,
 };
+use subspan_nets::{Manifold, ManifoldLearner};
 use subspan_report::{count, percent, significant};
 
 use crate::failure::Failure;
@@ -24,7 +25,8 @@ pub(crate) struct Args {
     /// How many clusters, or auto: chosen on the data, with an interval
     #[arg(long, value_name = "K", default_value = "auto", allow_negative_numbers = true)]
     clusters: String,
-    /// projection: doubly stochastic projection of the rows' affinities
+    /// projection: doubly stochastic projection of the rows' affinities; mlc: a head trained by manifold linearizing and
+    /// clustering beside it, and the better of the two by held-out code length is kept
     #[arg(long, default_value = "projection", value_parser = clap::builder::PossibleValuesParser::new(Method::names()))]
     method: String,
     /// True classes, for scores only: .npy, .npz:KEY, idx, idx.gz, .csv:COLUMN or .parquet:COLUMN
@@ -134,7 +136,13 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let truth = job.truth.as_ref().map(|truth| read_truth(truth, &matrix, &job.matrix)).transpose()?;
     let values = matrix.to_f32()?;
     let features = Features::new(&values, matrix.n_cols())?;
-    let outcome = cluster::run(&features, &job.config, session.seed, &watch)?;
+    let outcome = match job.config.method {
+        Method::Projection => cluster::run(&features, &job.config, session.seed, &watch)?,
+        Method::Mlc => {
+            let learner = ManifoldLearner { settings: Manifold::default(), observer: &watch };
+            cluster::run_learned(&features, &job.config, &learner, session.seed, &watch)?
+        }
+    };
     let score = |labels: &[u32]| truth.as_ref().map(|t| cluster::agreement(labels, &t.codes));
     let agreement = score(&outcome.labels);
     let candidates: Vec<Value> = outcome.summary.candidates.iter().map(|c| scored(c, score(&c.labels))).collect();
@@ -143,10 +151,18 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
 
     let mut record = session.record("cluster");
     record.inputs.push(matrix.input_record()?);
-    record.inputs.extend(truth.map(|t| t.input));
+    record.inputs.extend(truth.as_ref().map(|t| t.input.clone()));
     configure(&mut record, job);
     results(&mut record, &outcome, agreement);
     record.result("candidates", candidates);
+    if let Some(learned) = &outcome.summary.learned {
+        let mut value = json!(learned);
+        if let Some(a) = score(&learned.other_labels) {
+            value["other_accuracy"] = json!(a.accuracy);
+            value["other_nmi"] = json!(a.nmi);
+        }
+        record.result("learned", value);
+    }
     session.close(&mut record, &watch);
     let title = format!("Clusters of {}", job.matrix);
     let report = subspan_report::html(&title, "", std::slice::from_ref(&record));
@@ -243,6 +259,11 @@ fn summary(job: &Job, matrix: &Matrix, outcome: &Outcome, agreement: Option<Agre
             chosen.preparation, chosen.affinity, chosen.neighbours, chosen.recipe
         ),
     );
+    if let Some(l) = &figures.learned {
+        let kept = if l.kept { "trained head" } else { "projection" };
+        let (trained, projected) = (significant(l.held_out, 4), significant(l.projection_held_out, 4));
+        out.line("kept", format!("{kept}: held-out code length {trained} bits trained, {projected} projected"));
+    }
     let mean = outcome.confidence.iter().map(|c| f64::from(*c)).sum::<f64>() / outcome.confidence.len() as f64;
     out.line("confidence", format!("{} on average", percent(mean)));
     if let Some(a) = agreement {

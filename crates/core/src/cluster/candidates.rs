@@ -3,6 +3,7 @@
 use super::config::AffinityKind;
 use super::eigen::{self, Operator, Pairs};
 use super::graph::{self, Background, Membership, Scaled};
+use super::learn::Head;
 use super::neighbours::{Affinity, Neighbours, Search};
 use super::prepare::{Features, Preparation, Principal, Transform, to_unit};
 use super::represent;
@@ -10,10 +11,12 @@ use crate::error::{Error, Result};
 
 /// Prepared rows and their neighbours.
 pub(crate) struct Space {
-    pub(crate) preparation: Preparation,
+    /// What was done with the rows, for users.
+    pub(crate) name: String,
     pub(crate) transform: Transform,
     pub(crate) affinity: Affinity,
     pub(crate) metric: Option<Vec<f32>>,
+    pub(crate) head: Option<Head>,
     /// Unit rows, `n x p`.
     pub(crate) rows: Vec<f32>,
     /// Rows whose products are taken; the unit rows themselves unless there is a metric.
@@ -88,11 +91,37 @@ impl Space {
         let own = images.as_ref().unwrap_or(&rows);
         let search = Search { rows: own, n_cols: p, affinity: &affinity, weights: &weights };
         let neighbours = search.nearest(own, &weights, k, true);
-        Ok(Self { preparation, transform, affinity, metric, rows, images, weights, neighbours })
+        let name = if unit_first { format!("unit rows, {preparation}") } else { preparation.to_string() };
+        Ok(Self { name, transform, affinity, metric, head: None, rows, images, weights, neighbours })
     }
 
-    pub(crate) fn n_out(&self) -> usize {
-        self.transform.n_out()
+    /// The space of a trained head on unit rows: its features, tied by the absolute cosines of its cluster rows.
+    pub(crate) fn learned(transform: &Transform, head: &Head, rows: &[f32], k: usize) -> Self {
+        let (rows, images) = head.apply(rows);
+        let search =
+            Search { rows: &images, n_cols: head.clusters.n_out(), affinity: &Affinity::Absolute, weights: &[] };
+        let neighbours = search.nearest(&images, &[], k, true);
+        Self {
+            name: "trained head".into(),
+            transform: transform.clone(),
+            affinity: Affinity::Absolute,
+            metric: None,
+            head: Some(head.clone()),
+            rows,
+            images: Some(images),
+            weights: Vec::new(),
+            neighbours,
+        }
+    }
+
+    /// Values of a row of the representation.
+    pub(crate) fn n_rows_out(&self) -> usize {
+        self.head.as_ref().map_or(self.transform.n_out(), |h| h.features.n_out())
+    }
+
+    /// Values of an image.
+    pub(crate) fn n_image(&self) -> usize {
+        self.head.as_ref().map_or(self.transform.n_out(), |h| h.clusters.n_out())
     }
 
     pub(crate) fn images(&self) -> &[f32] {
@@ -101,7 +130,7 @@ impl Space {
 
     /// The graph of the `k` nearest rows, scaled.
     pub(crate) fn graph(&self, k: usize, perplexity: f64, seed: u64) -> Scaled {
-        let (d, rows) = (self.n_out(), self.images());
+        let (d, rows) = (self.n_image(), self.images());
         let affinity_of = |i: usize, j: usize| {
             let pairs = rows[i * d..(i + 1) * d].iter().zip(&rows[j * d..(j + 1) * d]);
             let product: f64 = pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();

@@ -18,10 +18,12 @@ pub enum Clusters {
 pub enum Method {
     /// Doubly stochastic projection of the rows' affinities: nothing is trained.
     Projection,
+    /// A head trained by manifold linearizing and clustering, beside the projection: the better one is kept.
+    Mlc,
 }
 
 /// Every method by its name.
-const METHODS: [(Method, &str); 1] = [(Method::Projection, "projection")];
+const METHODS: [(Method, &str); 2] = [(Method::Projection, "projection"), (Method::Mlc, "mlc")];
 
 impl Method {
     /// The names, as typed.

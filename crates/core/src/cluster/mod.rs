@@ -14,6 +14,7 @@ mod describe;
 mod eigen;
 mod graph;
 mod kmeans;
+pub mod learn;
 mod model;
 mod neighbours;
 mod prepare;
@@ -28,6 +29,7 @@ pub use config::{AffinityKind, Clusters, Config, Method};
 pub use count::{Count, Tried};
 pub use describe::Cluster;
 pub use graph::{Background, Membership};
+pub use learn::{Head, Layer, Learner, Problem};
 pub use model::{Model, Predictions};
 pub use neighbours::Affinity;
 pub use prepare::{Features, Preparation, Transform};
@@ -37,9 +39,11 @@ use candidates::{Space, plain, preparations, smoothed_points, spectral_points, s
 use coding::DIMS;
 use eigen::Pairs;
 use graph::{Scaled, Temperatures};
+use neighbours::Search;
 use prepare::{Principal, to_unit};
 use rayon::prelude::*;
 
+use crate::draw::Stream;
 use crate::error::{Error, Result};
 use crate::observe::{self, Event, Observer};
 
@@ -52,6 +56,11 @@ const DIRECTIONS: usize = 256;
 const PROVISIONAL: usize = 20;
 /// Starts of k-means while candidates are compared; the chosen one gets all.
 const TRIAL_STARTS: usize = 3;
+/// Most rows held out to judge a trained head, and most rows it is trained on.
+const HELD_ROWS: usize = 2000;
+const LEARN_ROWS: usize = 6000;
+/// Nearest rows of which one is a row's second view.
+const VIEWS: usize = 10;
 /// Rows up to which self-representation is tried unasked.
 const REPRESENTED_ROWS: usize = 20_000;
 /// Most training rows that vote unless more are asked for.
@@ -121,8 +130,28 @@ pub struct Summary {
     pub anchors: usize,
     /// Share of training rows whose label is that of the partition which the anchors got.
     pub anchor_agreement: f64,
+    /// The trained head beside the projection, if one was trained.
+    pub learned: Option<Learned>,
     /// What the user should know.
     pub warnings: Vec<String>,
+}
+
+/// A trained head against the projection.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Learned {
+    /// Whether the head is better by the held-out code length, and so what was kept.
+    pub kept: bool,
+    /// Held-out code length of its clusters, bits per row.
+    pub held_out: f64,
+    /// That of the projection's clusters.
+    pub projection_held_out: f64,
+    /// Held-out code length of every head that was looked at during training, on the rows it was trained on and held-out ones.
+    pub snapshots: Vec<f64>,
+    /// Middle rank of the clusters in the representation of the one that was not kept.
+    pub other_rank: usize,
+    /// Labels of the one that was not kept.
+    #[serde(skip)]
+    pub other_labels: Vec<u32>,
 }
 
 /// Clusters rows.
@@ -142,12 +171,26 @@ pub struct Summary {
 /// ```
 pub fn run(features: &Features<'_>, config: &Config, seed: u64, observer: &dyn Observer) -> Result<Outcome> {
     config.check_rows(features.n_rows())?;
-    Job::new(features, config, seed, observer)?.run()
+    Job::new(features, config, seed, observer)?.run(None)
+}
+
+/// Clusters rows by projection and by a trained head; what has the smaller held-out code length is kept, both are reported.
+///
+/// # Errors
+/// As [`run`], and what the learner reports.
+pub fn run_learned(
+    features: &Features<'_>,
+    config: &Config,
+    learner: &dyn Learner,
+    seed: u64,
+    observer: &dyn Observer,
+) -> Result<Outcome> {
+    config.check_rows(features.n_rows())?;
+    Job::new(features, config, seed, observer)?.run(Some(learner))
 }
 
 /// A graph of one preparation, as far as it has been computed.
 struct Tie {
-    space: usize,
     neighbours: usize,
     perplexity: f64,
     scaled: Scaled,
@@ -156,10 +199,23 @@ struct Tie {
 
 /// A partition with where it came from.
 struct Partition {
-    tie: usize,
     recipe: Recipe,
     labels: Vec<u32>,
     information: f64,
+}
+
+/// The best of all candidates so far.
+struct Winner {
+    space: Space,
+    tie: Tie,
+    partition: Partition,
+    index: usize,
+}
+
+#[derive(Default)]
+struct Contest {
+    tried: Vec<Candidate>,
+    winner: Option<Winner>,
 }
 
 /// Rows to prepare, with their principal directions.
@@ -209,41 +265,55 @@ impl<'a> Job<'a> {
         Ok(Self { features, config, seed, observer, sources, coded })
     }
 
-    fn run(&self) -> Result<Outcome> {
-        let n = self.features.n_rows();
+    fn run(&self, learner: Option<&dyn Learner>) -> Result<Outcome> {
         let first = self.affinities()[0];
-        let mut spaces = vec![self.space(0, plain(n, self.features.n_cols(), first), first)?];
-        let (clusters, count) = self.count(&spaces[0])?;
-        let mut ties = Vec::new();
-        let mut partitions = Vec::new();
+        let space = self.space(0, plain(self.features.n_rows(), self.features.n_cols(), first), first)?;
+        let (clusters, count) = self.count(&space)?;
+        let mut contest = Contest::default();
+        let recipes = [Recipe::Spectral, Recipe::Smoothed];
+        self.enter(space, clusters, &recipes, &mut contest)?;
         for (source, preparation, affinity) in self.more_spaces() {
-            spaces.push(self.space(source, preparation, affinity)?);
+            self.enter(self.space(source, preparation, affinity)?, clusters, &recipes, &mut contest)?;
         }
-        observe::phase(self.observer, "partition", Some((spaces.len() * self.graphs().len() * 2) as u64));
-        for (s, space) in spaces.iter().enumerate() {
-            for (neighbours, perplexity) in self.graphs() {
-                self.check_cancelled()?;
-                let scaled = space.graph(neighbours, perplexity, self.seed);
-                let pairs = spectrum(&scaled.membership, clusters, self.seed)?;
-                ties.push(Tie { space: s, neighbours, perplexity, scaled, pairs });
-                let tie = ties.len() - 1;
-                for recipe in [Recipe::Spectral, Recipe::Smoothed] {
-                    let starts = self.config.starts.min(TRIAL_STARTS);
-                    partitions.push(self.partition(space, &ties[tie], tie, recipe, clusters, starts));
-                    self.observer.event(Event::Advance { steps: 1 });
+        let projected = self.finish(contest, clusters, count)?;
+        match learner {
+            Some(learner) => self.learned(projected, clusters, learner),
+            None => Ok(projected),
+        }
+    }
+
+    /// Tries every graph and recipe on a space; keeps the space if one of them beats all before.
+    fn enter(&self, space: Space, clusters: usize, recipes: &[Recipe], contest: &mut Contest) -> Result<()> {
+        observe::phase(self.observer, "partition", Some((self.graphs().len() * recipes.len()) as u64));
+        let mut best: Option<(Tie, Partition, usize)> = None;
+        for (neighbours, perplexity) in self.graphs() {
+            self.check_cancelled()?;
+            let scaled = space.graph(neighbours, perplexity, self.seed);
+            let pairs = spectrum(&scaled.membership, clusters, self.seed)?;
+            let tie = Tie { neighbours, perplexity, scaled, pairs };
+            let mut won = None;
+            for recipe in recipes {
+                let starts = self.config.starts.min(TRIAL_STARTS);
+                let partition = self.partition(&space, &tie, *recipe, clusters, starts);
+                let beaten =
+                    best.as_ref().map(|b| &b.1).into_iter().chain(won.as_ref().map(|w: &(Partition, usize)| &w.0));
+                let leads = beaten
+                    .chain(contest.winner.as_ref().map(|w| &w.partition))
+                    .all(|p| p.information < partition.information);
+                contest.tried.push(candidate(&partition, &tie, &space));
+                if leads {
+                    won = Some((partition, contest.tried.len() - 1));
                 }
+                self.observer.event(Event::Advance { steps: 1 });
+            }
+            if let Some((partition, index)) = won {
+                best = Some((tie, partition, index));
             }
         }
-        let chosen = (0..partitions.len())
-            .fold(0, |best, i| if partitions[i].information > partitions[best].information { i } else { best });
-        let candidates = partitions.iter().map(|p| candidate(p, &ties, &spaces)).collect();
-        let mut partition = partitions.swap_remove(chosen);
-        let tie = ties.swap_remove(partition.tie);
-        let space = spaces.swap_remove(tie.space);
-        if self.config.starts > TRIAL_STARTS {
-            partition = self.partition(&space, &tie, partition.tie, partition.recipe, clusters, self.config.starts);
+        if let Some((tie, partition, index)) = best {
+            contest.winner = Some(Winner { space, tie, partition, index });
         }
-        self.finish(space, tie, partition, clusters, count, chosen, candidates)
+        Ok(())
     }
 
     fn check_cancelled(&self) -> Result<()> {
@@ -310,16 +380,12 @@ impl<'a> Job<'a> {
             self.check_cancelled()?;
             let scaled = space.graph(neighbours, perplexity, self.seed);
             let pairs = spectrum(&scaled.membership, provisional, self.seed)?;
-            let tie = Tie { space: 0, neighbours, perplexity, scaled, pairs };
-            let tried = [Recipe::Spectral, Recipe::Smoothed]
-                .map(|recipe| self.partition(space, &tie, 0, recipe, provisional, TRIAL_STARTS));
-            for partition in tried {
-                if best.as_ref().is_none_or(|(_, b)| partition.information > b.information) {
-                    best = Some((
-                        Tie { space: 0, neighbours, perplexity, scaled: tie.scaled.clone(), pairs: tie.pairs.clone() },
-                        partition,
-                    ));
-                }
+            let tie = Tie { neighbours, perplexity, scaled, pairs };
+            let spectral = self.partition(space, &tie, Recipe::Spectral, provisional, TRIAL_STARTS);
+            let smoothed = self.partition(space, &tie, Recipe::Smoothed, provisional, TRIAL_STARTS);
+            let better = if smoothed.information > spectral.information { smoothed } else { spectral };
+            if best.as_ref().is_none_or(|(_, b)| better.information > b.information) {
+                best = Some((tie, better));
             }
         }
         let (mut tie, partition) = best.ok_or(Error::AllZero)?;
@@ -339,38 +405,25 @@ impl<'a> Job<'a> {
     }
 
     /// The start of k-means with the largest mutual information across edges.
-    fn partition(
-        &self,
-        space: &Space,
-        tie: &Tie,
-        index: usize,
-        recipe: Recipe,
-        clusters: usize,
-        starts: usize,
-    ) -> Partition {
+    fn partition(&self, space: &Space, tie: &Tie, recipe: Recipe, clusters: usize, starts: usize) -> Partition {
         let (points, width) = points(space, tie, recipe, clusters);
         let runs = kmeans::kmeans(&points, width, clusters, starts, self.seed);
         let runs = runs.into_iter().map(|run| {
             let information = space.edge_information(&run.labels, clusters);
-            Partition { tie: index, recipe, labels: run.labels, information }
+            Partition { recipe, labels: run.labels, information }
         });
         // At least one start is made.
-        runs.reduce(|best, run| if run.information > best.information { run } else { best }).unwrap_or_else(|| {
-            Partition { tie: index, recipe, labels: vec![0; tie.scaled.membership.n_rows()], information: 0.0 }
-        })
+        runs.reduce(|best, run| if run.information > best.information { run } else { best })
+            .unwrap_or_else(|| Partition { recipe, labels: vec![0; tie.scaled.membership.n_rows()], information: 0.0 })
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn finish(
-        &self,
-        space: Space,
-        tie: Tie,
-        partition: Partition,
-        clusters: usize,
-        count: Option<Count>,
-        chosen: usize,
-        candidates: Vec<Candidate>,
-    ) -> Result<Outcome> {
+    fn finish(&self, contest: Contest, clusters: usize, count: Option<Count>) -> Result<Outcome> {
+        let Contest { tried: candidates, winner } = contest;
+        // Every information is a number, so the first candidate leads at least for a moment.
+        let Winner { space, tie, mut partition, index: chosen } = winner.ok_or(Error::AllZero)?;
+        if self.config.starts > TRIAL_STARTS {
+            partition = self.partition(&space, &tie, partition.recipe, clusters, self.config.starts);
+        }
         observe::phase(self.observer, "label", None);
         let n = self.features.n_rows();
         let mut model = self.model(&space, &tie, &partition.labels, clusters);
@@ -379,7 +432,8 @@ impl<'a> Job<'a> {
         let names = by_size(&labels, clusters);
         labels.iter_mut().chain(&mut model.labels).for_each(|l| *l = names[*l as usize]);
         let (membership, scaling) = (tie.scaled.membership, tie.scaled.scaling);
-        let described = describe::describe(&space.rows, space.n_out(), &labels, clusters, &confidence, &membership)?;
+        let described =
+            describe::describe(&space.rows, space.n_rows_out(), &labels, clusters, &confidence, &membership)?;
         let mut summary = Summary {
             chosen,
             candidates,
@@ -391,6 +445,7 @@ impl<'a> Job<'a> {
             scaling_error: scaling.error,
             anchors: model.labels.len(),
             anchor_agreement,
+            learned: None,
             warnings: Vec::new(),
         };
         self.warn(&mut summary, &described, scaling.converged);
@@ -398,7 +453,7 @@ impl<'a> Job<'a> {
             model,
             labels,
             confidence,
-            n_dims: space.n_out(),
+            n_dims: space.n_rows_out(),
             representation: space.rows,
             membership,
             clusters: described,
@@ -406,16 +461,93 @@ impl<'a> Job<'a> {
         })
     }
 
+    /// Trains a head and keeps it if its clusters code held-out rows in fewer bits than the projection's.
+    fn learned(&self, mut projected: Outcome, clusters: usize, learner: &dyn Learner) -> Result<Outcome> {
+        observe::phase(self.observer, "learn", None);
+        let n = self.features.n_rows();
+        let order = Stream::new(self.seed, "held out").rng(0).permutation(n);
+        let n_held = (n / 5).clamp(1, HELD_ROWS);
+        let mut held = vec![false; n];
+        order[..n_held].iter().for_each(|i| held[*i] = true);
+        let mut trained_on = order[n_held..n.min(n_held + LEARN_ROWS)].to_vec();
+        trained_on.sort_unstable();
+        let transform = self.sources[0].principal.transform(DIRECTIONS, 0.0);
+        let p = transform.n_out();
+        let rows = transform.apply(self.features.values());
+        let gather = |from: &[f32], d: usize, which: &[usize]| -> Vec<f32> {
+            which.iter().flat_map(|i| &from[i * d..(i + 1) * d]).copied().collect()
+        };
+        let own = gather(&rows, p, &trained_on);
+        let search = Search { rows: &own, n_cols: p, affinity: &Affinity::Cosine, weights: &[] };
+        let near = search.nearest(&own, &[], VIEWS, true);
+        let judged: Vec<usize> = {
+            let mut all = [&order[..n_held], &trained_on[..]].concat();
+            all.sort_unstable();
+            all
+        };
+        let judged_rows = gather(&rows, p, &judged);
+        let judged_coded = gather(&self.coded.0, self.coded.1, &judged);
+        let judged_held: Vec<bool> = judged.iter().map(|i| held[*i]).collect();
+        let clusters_judged = clusters.min(judged.len() - 1);
+        let mut snapshots = Vec::new();
+        let mut judge = |head: &Head| -> Result<f64> {
+            self.check_cancelled()?;
+            let space = Space::learned(&transform, head, &judged_rows, GRAPHS[0].0);
+            let scaled = space.graph(GRAPHS[0].0, GRAPHS[0].1, self.seed);
+            let pairs = spectrum(&scaled.membership, clusters_judged, self.seed)?;
+            let tie = Tie { neighbours: GRAPHS[0].0, perplexity: GRAPHS[0].1, scaled, pairs };
+            let labels = self.partition(&space, &tie, Recipe::Spectral, clusters_judged, TRIAL_STARTS).labels;
+            let length = coding::held_out_length(&judged_coded, self.coded.1, &labels, clusters_judged, &judged_held)?;
+            observe::metric(self.observer, "held-out bits", length);
+            snapshots.push(length);
+            Ok(length)
+        };
+        let problem = Problem { rows: &own, n_cols: p, neighbours: &near.index, k: near.k, seed: self.seed };
+        let head = learner.learn(&problem, &mut judge)?;
+        let largest = self.graphs().iter().map(|g| g.0).max().unwrap_or(1);
+        let mut contest = Contest::default();
+        self.enter(Space::learned(&transform, &head, &rows, largest), clusters, &[Recipe::Spectral], &mut contest)?;
+        let mut trained = self.finish(contest, clusters, projected.summary.count.clone())?;
+        let bits =
+            |outcome: &Outcome| coding::held_out_length(&self.coded.0, self.coded.1, &outcome.labels, clusters, &held);
+        let (held_out, projection_held_out) = (bits(&trained)?, bits(&projected)?);
+        let kept = held_out < projection_held_out;
+        let other = if kept { &projected } else { &trained };
+        let mut ranks: Vec<usize> = other.clusters.iter().map(|c| c.subspace.dim()).collect();
+        ranks.sort_unstable();
+        let learned = Learned {
+            kept,
+            held_out,
+            projection_held_out,
+            snapshots,
+            other_rank: ranks[ranks.len() / 2],
+            other_labels: other.labels.clone(),
+        };
+        if kept {
+            trained.summary.chosen += projected.summary.candidates.len();
+            trained.summary.candidates.splice(0..0, std::mem::take(&mut projected.summary.candidates));
+            trained.summary.learned = Some(learned);
+            return Ok(trained);
+        }
+        projected.summary.warnings.push(format!(
+            "the trained head codes held-out rows in {held_out:.2} bits, the projection in {projection_held_out:.2}: the projection is kept"
+        ));
+        projected.summary.candidates.append(&mut trained.summary.candidates);
+        projected.summary.learned = Some(learned);
+        Ok(projected)
+    }
+
     /// The voting model of a partition: all rows, or evenly many of every cluster with a graph of their own.
     fn model(&self, space: &Space, tie: &Tie, labels: &[u32], clusters: usize) -> Model {
         let n = labels.len();
         let most = self.config.anchors.unwrap_or(ANCHORS);
-        let q = space.n_out();
+        let q = space.n_image();
         let mut model = Model {
             clusters,
             transform: space.transform.clone(),
             affinity: space.affinity.clone(),
             metric: space.metric.clone(),
+            head: space.head.clone(),
             anchors: Vec::new(),
             labels: Vec::new(),
             log_scale: Vec::new(),
@@ -490,19 +622,15 @@ impl<'a> Job<'a> {
 fn points(space: &Space, tie: &Tie, recipe: Recipe, clusters: usize) -> (Vec<f32>, usize) {
     match recipe {
         Recipe::Spectral => (spectral_points(&tie.pairs, clusters), clusters),
-        Recipe::Smoothed => (smoothed_points(&tie.scaled.membership, &space.rows, space.n_out()), space.n_out()),
+        Recipe::Smoothed => {
+            (smoothed_points(&tie.scaled.membership, &space.rows, space.n_rows_out()), space.n_rows_out())
+        }
     }
 }
 
-fn candidate(partition: &Partition, ties: &[Tie], spaces: &[Space]) -> Candidate {
-    let tie = &ties[partition.tie];
-    let space = &spaces[tie.space];
+fn candidate(partition: &Partition, tie: &Tie, space: &Space) -> Candidate {
     Candidate {
-        preparation: if space.transform.unit_first {
-            format!("unit rows, {}", space.preparation)
-        } else {
-            space.preparation.to_string()
-        },
+        preparation: space.name.clone(),
         affinity: match space.affinity {
             Affinity::Cosine => AffinityKind::Cosine,
             Affinity::Absolute => AffinityKind::Absolute,

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::graph::{log_kernel, temperature};
+use super::learn::Head;
 use super::neighbours::{Affinity, Search};
 use super::prepare::{Features, Transform};
 use crate::error::{Error, Result};
@@ -23,6 +24,8 @@ pub struct Model {
     /// From unit rows to rows whose products are taken, `q x p`, and the regularised leverage it implies; for
     /// [`Affinity::Weighted`] only.
     pub metric: Option<Vec<f32>>,
+    /// A trained head from unit rows to images, in place of the metric.
+    pub head: Option<Head>,
     /// Anchors: images of training rows.
     pub anchors: Vec<f32>,
     /// The cluster of each anchor.
@@ -63,7 +66,11 @@ impl Model {
 
     /// Values of an image whose products are taken.
     pub fn n_out(&self) -> usize {
-        self.metric.as_ref().map_or(self.transform.n_out(), |m| m.len() / self.transform.n_out())
+        match (&self.head, &self.metric) {
+            (Some(head), _) => head.clusters.n_out(),
+            (None, Some(metric)) => metric.len() / self.transform.n_out(),
+            (None, None) => self.transform.n_out(),
+        }
     }
 
     /// What every row's neighbours vote for; with `shares`, all of it. Cost: `2 n_anchors n_out` flop per row.
@@ -85,11 +92,12 @@ impl Model {
         Ok(out)
     }
 
-    /// Images of unit rows under the metric.
+    /// Images of unit rows under the head or the metric.
     fn images(&self, rows: &[f32]) -> Vec<f32> {
-        match &self.metric {
-            None => rows.to_vec(),
-            Some(metric) => super::represent::images(rows, self.transform.n_out(), metric),
+        match (&self.head, &self.metric) {
+            (Some(head), _) => head.apply(rows).1,
+            (None, None) => rows.to_vec(),
+            (None, Some(metric)) => super::represent::images(rows, self.transform.n_out(), metric),
         }
     }
 

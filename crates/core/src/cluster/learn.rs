@@ -1,0 +1,294 @@
+//! Manifold linearizing and clustering: the loss of a trained head, and what the head is.
+//!
+//! A head maps unit rows to features `z`, in which clusters become subspaces, and to `q`, whose absolute cosines make the membership
+//! `Γ`. Both are trained to raise `R(Z) − Rc(Z, Γ)` (see [`super::rate`]). A row's second view is one of its nearest rows:
+//! features are frozen, so there is nothing else to augment.
+
+use rayon::prelude::*;
+use subspan_linalg::gemm;
+
+use super::prepare::{BLOCK, to_unit};
+use super::rate::{Columns, Rates, before_unit, rate_gradient, whole_rate};
+use crate::assign::sinkhorn::{Diagonal, Options, project, project_gradient};
+use crate::error::Result;
+
+/// A dense layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layer {
+    /// `outputs x inputs`.
+    pub weights: Vec<f32>,
+    /// One per output.
+    pub bias: Vec<f32>,
+}
+
+/// A trained head: dense layers with rectifiers between them, then two linear maps to unit rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Head {
+    /// Shared layers, a rectifier after each.
+    pub trunk: Vec<Layer>,
+    /// To the representation `z`.
+    pub features: Layer,
+    /// To the rows `q` whose cosines are the affinity.
+    pub clusters: Layer,
+}
+
+impl Layer {
+    /// Values of an output.
+    pub fn n_out(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// Values of an input.
+    pub fn n_in(&self) -> usize {
+        self.weights.len() / self.bias.len()
+    }
+
+    /// Outputs of whole blocks of rows.
+    fn apply(&self, rows: &[f32]) -> Vec<f32> {
+        let mut out = vec![0f32; rows.len() / self.n_in() * self.n_out()];
+        gemm::mul_transposed(rows, &self.weights, self.n_in(), &mut out);
+        out.chunks_exact_mut(self.n_out()).for_each(|row| row.iter_mut().zip(&self.bias).for_each(|(v, b)| *v += b));
+        out
+    }
+}
+
+impl Head {
+    /// Values of an input row.
+    pub fn n_in(&self) -> usize {
+        self.trunk.first().unwrap_or(&self.features).n_in()
+    }
+
+    /// `z` and `q` of rows; a row's images do not depend on which rows come with it.
+    ///
+    /// # Panics
+    /// If `rows` does not hold whole rows.
+    pub fn apply(&self, rows: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let (d, out) = (self.n_in(), self.features.n_out());
+        assert!(rows.len().is_multiple_of(d), "whole rows");
+        let n = rows.len() / d;
+        let (mut z, mut q) = (vec![0f32; n * out], vec![0f32; n * out]);
+        z.par_chunks_mut(BLOCK * out).zip(q.par_chunks_mut(BLOCK * out)).zip(rows.par_chunks(BLOCK * d)).for_each(
+            |((z, q), rows)| {
+                let mut hidden = rows.to_vec();
+                hidden.resize(BLOCK * d, 0.0);
+                for layer in &self.trunk {
+                    hidden = layer.apply(&hidden);
+                    hidden.iter_mut().for_each(|v| *v = v.max(0.0));
+                }
+                for (layer, out_rows) in [(&self.features, z), (&self.clusters, q)] {
+                    let images = layer.apply(&hidden);
+                    out_rows.copy_from_slice(&images[..out_rows.len()]);
+                    out_rows.chunks_exact_mut(out).for_each(to_unit);
+                }
+            },
+        );
+        (z, q)
+    }
+}
+
+/// What a learner is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Problem<'a> {
+    /// Unit rows, `n x n_cols`.
+    pub rows: &'a [f32],
+    /// Values per row.
+    pub n_cols: usize,
+    /// The nearest rows of each, `n x k`.
+    pub neighbours: &'a [u32],
+    /// Neighbours per row.
+    pub k: usize,
+    /// Seed of every random choice.
+    pub seed: u64,
+}
+
+/// Trains heads; lives where networks are.
+pub trait Learner {
+    /// Trains on a problem. `judge` gives a head's held-out code length in bits per row, the smaller the better; the head
+    /// judged best is returned.
+    ///
+    /// # Errors
+    /// What the judge reports, divergence, cancellation.
+    fn learn(&self, problem: &Problem<'_>, judge: &mut dyn FnMut(&Head) -> Result<f64>) -> Result<Head>;
+}
+
+/// Two views of the same rows as a head puts them out, not brought to length one.
+#[derive(Debug, Clone, Copy)]
+pub struct Views<'a> {
+    /// `B x d` each.
+    pub features: [&'a [f32]; 2],
+    /// `B x d` each.
+    pub clusters: [&'a [f32]; 2],
+    /// `d`.
+    pub n_dims: usize,
+}
+
+/// A loss with its gradient with respect to the outputs of the head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// The rates; `parts` is zero in the warm-up, where there are no parts.
+    pub rates: Rates,
+    /// Of each view's features.
+    pub features: [Vec<f32>; 2],
+    /// Of each view's cluster rows; empty in the warm-up.
+    pub clusters: [Vec<f32>; 2],
+}
+
+/// Weight of the similarity of both views in the warm-up.
+const SIMILARITY: f64 = 1.0;
+
+/// The warm-up loss `−R(Z)/2 − mean z¹·z²`, with `Z` the unit mean of both views.
+///
+/// # Errors
+/// [`crate::Error::Linalg`] for outputs that are not finite.
+pub fn spread_step(views: &Views<'_>, eps2: f64) -> Result<Step> {
+    let d = views.n_dims;
+    let n = views.features[0].len() / d;
+    let ([a, b], lengths) = units(views.features, d);
+    let (mean, mean_lengths) = mean_rows(&a, &b, d);
+    let (whole, mut gradient) = whole_rate(&mean, d, eps2)?;
+    gradient.iter_mut().for_each(|g| *g *= -0.5);
+    before_unit(&mut gradient, &mean, d, &mean_lengths);
+    let pull = (SIMILARITY / n as f64) as f32;
+    let mut features = [gradient.clone(), gradient];
+    for (own, other) in [(0, &b), (1, &a)] {
+        features[own].iter_mut().zip(other).for_each(|(g, v)| *g -= pull * v);
+    }
+    before_unit(&mut features[0], &a, d, &lengths[0]);
+    before_unit(&mut features[1], &b, d, &lengths[1]);
+    Ok(Step { rates: Rates { whole, parts: 0.0 }, features, clusters: [Vec::new(), Vec::new()] })
+}
+
+/// The loss `−(R(Z) − Rc(Z, Γ))/2`, with `Z` the unit mean and `Γ` the mean membership of both views at temperature `eta`; the
+/// gradient goes through the whole projection. Cost: see [`rate_gradient`].
+///
+/// # Errors
+/// [`crate::Error::Linalg`] for outputs that are not finite.
+pub fn manifold_step(views: &Views<'_>, eta: f64, eps2: f64) -> Result<Step> {
+    let d = views.n_dims;
+    let n = views.features[0].len() / d;
+    let ([a, b], lengths) = units(views.features, d);
+    let (mean, mean_lengths) = mean_rows(&a, &b, d);
+    let (q, q_lengths) = units(views.clusters, d);
+    let products: Vec<Vec<f32>> = q
+        .iter()
+        .map(|q| {
+            let mut out = vec![0f32; n * n];
+            gemm::mul_transposed(q, q, d, &mut out);
+            out
+        })
+        .collect();
+    let gammas: Vec<Vec<f64>> = products
+        .iter()
+        .map(|p| {
+            // The same value for (i, j) and (j, i), whatever the product's rounding.
+            let affinity: Vec<f64> =
+                (0..n * n).map(|at| f64::from(p[(at / n).min(at % n) * n + (at / n).max(at % n)].abs())).collect();
+            project(&affinity, n, eta, Diagonal::Zero, &Options::default()).gamma
+        })
+        .collect();
+    let gamma: Vec<f32> = gammas[0].iter().zip(&gammas[1]).map(|(a, b)| (0.5 * (a + b)) as f32).collect();
+    let rate = rate_gradient(&mean, d, &gamma, eps2, Columns::Unit)?;
+    let mut gradient = rate.rows;
+    gradient.iter_mut().for_each(|g| *g *= -0.5);
+    before_unit(&mut gradient, &mean, d, &mean_lengths);
+    let mut features = [gradient.clone(), gradient];
+    before_unit(&mut features[0], &a, d, &lengths[0]);
+    before_unit(&mut features[1], &b, d, &lengths[1]);
+    // Half of the loss's −1/2: each view is half of the mean membership.
+    let upstream: Vec<f64> = rate.membership.iter().map(|g| -0.25 * f64::from(*g)).collect();
+    let clusters = [0, 1].map(|v| {
+        let by_affinity = project_gradient(&gammas[v], n, &upstream, eta);
+        let signed: Vec<f32> = (0..n * n)
+            .map(|at| {
+                let sign = products[v][at].partial_cmp(&0.0).map_or(0.0, |o| o as i8 as f64);
+                if at / n == at % n { 0.0 } else { (2.0 * sign * by_affinity[at]) as f32 }
+            })
+            .collect();
+        let mut out = vec![0f32; n * d];
+        gemm::mul(&signed, n, &q[v], d, &mut out);
+        before_unit(&mut out, &q[v], d, &q_lengths[v]);
+        out
+    });
+    Ok(Step { rates: rate.rates, features, clusters })
+}
+
+/// Unit rows of both views and the lengths they had.
+fn units(views: [&[f32]; 2], d: usize) -> ([Vec<f32>; 2], [Vec<f64>; 2]) {
+    let lengths = views.map(|rows| {
+        let length = |row: &[f32]| row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt();
+        rows.chunks_exact(d).map(|r| length(r).max(SHORTEST)).collect()
+    });
+    let rows = views.map(|rows| {
+        let mut rows = rows.to_vec();
+        rows.chunks_exact_mut(d).for_each(to_unit);
+        rows
+    });
+    (rows, lengths)
+}
+
+/// Keeps the gradient of a vanishing row finite.
+const SHORTEST: f64 = 1e-6;
+
+/// The unit means of two unit rows each, and the lengths of the sums.
+fn mean_rows(a: &[f32], b: &[f32], d: usize) -> (Vec<f32>, Vec<f64>) {
+    let sum: Vec<f32> = a.iter().zip(b).map(|(a, b)| a + b).collect();
+    let ([mean, _], [lengths, _]) = units([&sum, &[]], d);
+    (mean, lengths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draw::Stream;
+
+    #[test]
+    fn the_steps_descend_their_losses() {
+        let (n, d) = (24, 5);
+        let mut rng = Stream::new(0, "outputs").rng(0);
+        let mut outputs: Vec<Vec<f32>> = (0..4).map(|_| (0..n * d).map(|_| rng.normal() as f32).collect()).collect();
+        // Second views close to the first.
+        for v in [1, 3] {
+            let near: Vec<f32> = outputs[v - 1].iter().zip(&outputs[v]).map(|(a, b)| a + 0.3 * b).collect();
+            outputs[v] = near;
+        }
+        let views =
+            |o: &[Vec<f32>]| -> [[Vec<f32>; 2]; 2] { [[o[0].clone(), o[1].clone()], [o[2].clone(), o[3].clone()]] };
+        let at = |o: &[Vec<f32>]| {
+            let [features, clusters] = views(o);
+            let views =
+                Views { features: [&features[0], &features[1]], clusters: [&clusters[0], &clusters[1]], n_dims: d };
+            manifold_step(&views, 0.2, 0.1).unwrap()
+        };
+        let step = at(&outputs);
+        let loss = |s: &Step| -0.5 * s.rates.reduction();
+        let gradients = [&step.features[0], &step.features[1], &step.clusters[0], &step.clusters[1]];
+        for part in 0..4 {
+            let square: f64 = gradients[part].iter().map(|g| f64::from(*g).powi(2)).sum();
+            let h = 1e-2 / square.sqrt();
+            let moved = |sign: f64| {
+                let mut o = outputs.clone();
+                o[part].iter_mut().zip(gradients[part]).for_each(|(v, g)| *v += (sign * h) as f32 * g);
+                loss(&at(&o))
+            };
+            let slope = (moved(1.0) - moved(-1.0)) / (2.0 * h);
+            assert!((slope / square - 1.0).abs() < 0.02, "part {part}: {slope} {square}");
+        }
+        let rates = step.rates;
+        assert!(rates.parts > 0.0 && rates.parts < rates.whole);
+    }
+
+    #[test]
+    fn images_do_not_depend_on_their_company() {
+        let mut rng = Stream::new(1, "layers").rng(0);
+        let mut layer = |inputs: usize, outputs: usize| Layer {
+            weights: (0..inputs * outputs).map(|_| rng.normal() as f32).collect(),
+            bias: (0..outputs).map(|_| rng.normal() as f32).collect(),
+        };
+        let head = Head { trunk: vec![layer(6, 9), layer(9, 7)], features: layer(7, 3), clusters: layer(7, 3) };
+        let rows: Vec<f32> = (0..100 * 6).map(|_| rng.normal() as f32).collect();
+        let (z, q) = head.apply(&rows);
+        let alone = head.apply(&rows[70 * 6..71 * 6]);
+        assert_eq!((&alone.0[..], &alone.1[..]), (&z[210..213], &q[210..213]));
+        assert!(z.chunks_exact(3).all(|r| (r.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5));
+    }
+}
