@@ -3,7 +3,7 @@
 //! Tensors of a model: `center` (f32, `D`); optionally `map` (f32, `p x D`) and `metric` (f32, `q x p`) or the
 //! layers of a trained head (`trunk.0`, `trunk.1`, `features`, `clusters`, each `weight` and `bias`); `anchors` (f32, `a x q`),
 //! `anchor_labels` (u32, `a`), `log_scale`, `temperature` and `top` (f64, `a`). The metadata's entry `subspan` is a JSON
-//! object with `format`, `version`, `clusters`, `unit_first`, `affinity`, `neighbours` and `perplexity`. A file is not trusted: everything that
+//! object with `format`, `version`, `clusters`, `unit_first`, `scattering`, `affinity`, `neighbours` and `perplexity`. A file is not trusted: everything that
 //! predictions rely on is checked.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use subspan::classify;
-use subspan::cluster::{Affinity, Cluster, Head, Layer, Model, Transform};
+use subspan::cluster::{Affinity, Cluster, Head, Layer, Model, Scattering, Transform};
 
 use crate::atomic::AtomicFile;
 use crate::error::{IoError, Result};
@@ -27,6 +27,7 @@ struct Header {
     version: String,
     clusters: usize,
     unit_first: bool,
+    scattering: Option<[usize; 2]>,
     affinity: String,
     neighbours: usize,
     perplexity: f64,
@@ -88,6 +89,15 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
     if shape.len() != 1 || center.is_empty() {
         return Err(reader.corrupt("center", format!("shape {shape:?} instead of one dimension")));
     }
+    let scattering = match header.scattering {
+        None => None,
+        Some([height, width]) => match Scattering::new(height, width) {
+            Ok(s) if s.n_out() == center.len() => Some(s),
+            _ => {
+                return Err(reader.corrupt("scattering", format!("images of {height} x {width} do not fit the centre")));
+            }
+        },
+    };
     let matrix = |name: &str, columns: Option<usize>| -> Result<(Vec<f32>, usize, usize)> {
         let (values, shape) = reader.f32(name)?;
         match shape[..] {
@@ -126,6 +136,7 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
     }
     Ok(Model {
         clusters: header.clusters,
+        scattering,
         transform: Transform { unit_first: header.unit_first, center, map },
         affinity: affinity.clone(),
         metric,
@@ -190,7 +201,7 @@ pub fn clustering_to_bytes(model: &Model) -> Result<Vec<u8>> {
 
 fn to_bytes(model: &Model, path: &str) -> Result<Vec<u8>> {
     let mut tensors = BTreeMap::new();
-    let (d, p, q) = (model.n_cols(), model.transform.n_out(), model.n_out());
+    let (d, p, q) = (model.transform.center.len(), model.transform.n_out(), model.n_out());
     let n = model.labels.len();
     put_f32(&mut tensors, "center", Some(&model.transform.center), &[d]);
     put_f32(&mut tensors, "map", model.transform.map.as_deref(), &[p, d]);
@@ -213,6 +224,7 @@ fn to_bytes(model: &Model, path: &str) -> Result<Vec<u8>> {
         version: env!("CARGO_PKG_VERSION").into(),
         clusters: model.clusters,
         unit_first: model.transform.unit_first,
+        scattering: model.scattering.as_ref().map(Scattering::image),
         affinity: name.into(),
         neighbours: model.neighbours,
         perplexity: model.perplexity,

@@ -252,8 +252,16 @@ mod tests {
         // Two rows further on is one of the same bundle.
         let neighbours: Vec<u32> = (0..n).flat_map(|i| [(i + 2) % n, (i + 4) % n]).map(|i| i as u32).collect();
         let problem = Problem { rows: &rows, n_cols: 4, neighbours: &neighbours, k: 2, seed: 1 };
-        let settings =
-            Manifold { hidden: 16, n_dims: 6, batch_size: 40, warm_up: 10, steps: 20, every: 5, patience: 9, ..Manifold::default() };
+        let settings = Manifold {
+            hidden: 16,
+            n_dims: 6,
+            batch_size: 40,
+            warm_up: 10,
+            steps: 20,
+            every: 5,
+            patience: 9,
+            ..Manifold::default()
+        };
         let learner = ManifoldLearner { settings, observer: &Silent };
         let mut judged = 0;
         let mut heads = Vec::new();

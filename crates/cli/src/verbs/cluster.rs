@@ -1,17 +1,21 @@
 //! `subspan cluster`: which rows belong together, how many groups there are, and a subspace for each.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use subspan::RunRecord;
-use subspan::cluster::{self, AffinityKind, Agreement, Candidate, Clusters, Config, Features, Method, Outcome};
+use subspan::cluster::{
+    self, AffinityKind, Agreement, Candidate, Clusters, Config, Features, Method, Outcome, Scattering,
+};
 use subspan_io::{
     AtomicFile, Labels, Matrix, OutputDirectory, write_bytes_atomically, write_clustering, write_json,
     write_membership, write_npy_f32, write_npy_i64, write_subspaces,
 };
 use subspan_nets::{Manifold, ManifoldLearner};
-use subspan_report::{count, percent, significant};
+use subspan_report::{count, image_shape, percent, significant};
 
+use crate::describe;
 use crate::failure::Failure;
 use crate::session::{Done, Session};
 use crate::summary::Summary;
@@ -32,6 +36,9 @@ pub(crate) struct Args {
     /// True classes, for scores only: .npy, .npz:KEY, idx, idx.gz, .csv:COLUMN or .parquet:COLUMN
     #[arg(long, value_name = "LABELS")]
     truth: Option<String>,
+    /// raw: values as they are; scattering: for images (N x H x W), wavelet features that small shifts hardly move
+    #[arg(long, default_value = "raw", value_parser = ["raw", "scattering"])]
+    features: String,
     /// What counts as near: cosine of rows, its absolute value, or least-squares self-representation, for subspaces that overlap
     /// [default: cosine]
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(AffinityKind::names()))]
@@ -54,6 +61,7 @@ pub(crate) struct Args {
 pub(crate) struct Job {
     matrix: String,
     truth: Option<String>,
+    scattering: bool,
     config: Config,
     output: PathBuf,
 }
@@ -77,7 +85,8 @@ impl Job {
             ..Config::default()
         };
         config.check()?;
-        Ok(Self { matrix: args.matrix, truth: args.truth, config, output: args.output })
+        let scattering = args.features == "scattering";
+        Ok(Self { matrix: args.matrix, truth: args.truth, scattering, config, output: args.output })
     }
 }
 
@@ -134,15 +143,24 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let matrix = Matrix::open(&job.matrix)?;
     job.config.check_rows(matrix.n_rows())?;
     let truth = job.truth.as_ref().map(|truth| read_truth(truth, &matrix, &job.matrix)).transpose()?;
-    let values = matrix.to_f32()?;
-    let features = Features::new(&values, matrix.n_cols())?;
-    let outcome = match job.config.method {
+    let raw = matrix.to_f32()?;
+    let scattering = if job.scattering { Some(filters(&matrix, &job.matrix)?) } else { None };
+    let (values, n_cols) = match &scattering {
+        Some(scattering) => {
+            watch.phase("scatter");
+            (Cow::Owned(scattering.apply(&raw)), scattering.n_out())
+        }
+        None => (Cow::Borrowed(&raw), matrix.n_cols()),
+    };
+    let features = Features::new(&values, n_cols)?;
+    let mut outcome = match job.config.method {
         Method::Projection => cluster::run(&features, &job.config, session.seed, &watch)?,
         Method::Mlc => {
             let learner = ManifoldLearner { settings: Manifold::default(), observer: &watch };
             cluster::run_learned(&features, &job.config, &learner, session.seed, &watch)?
         }
     };
+    outcome.model.scattering = scattering;
     let score = |labels: &[u32]| truth.as_ref().map(|t| cluster::agreement(labels, &t.codes));
     let agreement = score(&outcome.labels);
     let candidates: Vec<Value> = outcome.summary.candidates.iter().map(|c| scored(c, score(&c.labels))).collect();
@@ -152,8 +170,11 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let mut record = session.record("cluster");
     record.inputs.push(matrix.input_record()?);
     record.inputs.extend(truth.as_ref().map(|t| t.input.clone()));
-    configure(&mut record, job);
+    configure(&mut record, &job.config);
+    record.configure("features", if job.scattering { "scattering" } else { "raw" });
+    record.configure("output", job.output.display().to_string());
     results(&mut record, &outcome, agreement);
+    describe::clusters(&mut record, &outcome, &raw, matrix.n_cols(), image_shape(matrix.shape()));
     record.result("candidates", candidates);
     if let Some(learned) = &outcome.summary.learned {
         let mut value = json!(learned);
@@ -171,6 +192,17 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     directory.keep();
     let summary = summary(job, &matrix, &outcome, agreement, &record);
     Ok(Done { title, records: vec![record], summary })
+}
+
+/// Filters for a matrix of images.
+fn filters(matrix: &Matrix, path: &str) -> Result<Scattering, Failure> {
+    match *matrix.shape() {
+        [_, height, width] | [_, height, width, 1] => Ok(Scattering::new(height as usize, width as usize)?),
+        _ => Err(Failure::Work {
+            message: format!("{path} has shape {:?}, scattering needs images, N x H x W", matrix.shape()),
+            hint: Some("--features raw takes rows as they are".into()),
+        }),
+    }
 }
 
 fn read_truth(path: &str, matrix: &Matrix, matrix_path: &str) -> Result<Labels, Failure> {
@@ -193,8 +225,7 @@ fn scored(candidate: &Candidate, agreement: Option<Agreement>) -> Value {
     out
 }
 
-fn configure(record: &mut RunRecord, job: &Job) {
-    let config = &job.config;
+pub(crate) fn configure(record: &mut RunRecord, config: &Config) {
     record.configure("method", config.method.to_string());
     match config.clusters {
         Clusters::Fixed(k) => record.configure("clusters", k),
@@ -205,10 +236,9 @@ fn configure(record: &mut RunRecord, job: &Job) {
     record.configure("max_clusters", config.max_clusters);
     record.configure("starts", config.starts);
     record.configure("anchors", config.anchors);
-    record.configure("output", job.output.display().to_string());
 }
 
-fn results(record: &mut RunRecord, outcome: &Outcome, agreement: Option<Agreement>) {
+pub(crate) fn results(record: &mut RunRecord, outcome: &Outcome, agreement: Option<Agreement>) {
     let (summary, clusters) = (&outcome.summary, &outcome.clusters);
     record.result("clusters", clusters.len());
     record.result("sizes", clusters.iter().map(|c| c.size).collect::<Vec<_>>());

@@ -31,6 +31,8 @@ const WIDE_ROWS: usize = 20_000;
 /// Columns that such rows keep.
 const WIDE_COLUMNS: usize = 128;
 
+/// Columns beyond which rows are projected anyway.
+const MAX_COLUMNS: usize = 512;
 /// Columns that rows keep for self-representation, where a matrix of that side is decomposed.
 const REPRESENTED_COLUMNS: usize = 256;
 
@@ -39,6 +41,7 @@ pub(crate) fn plain(n_rows: usize, n_cols: usize, affinity: AffinityKind) -> Pre
     let limit = match affinity {
         AffinityKind::LeastSquares => REPRESENTED_COLUMNS,
         _ if n_rows > WIDE_ROWS => WIDE_COLUMNS,
+        _ if n_cols > MAX_COLUMNS => REPRESENTED_COLUMNS,
         _ => usize::MAX,
     };
     Preparation::Centered((n_cols > limit).then_some(limit))

@@ -15,6 +15,8 @@ pub struct Tried {
     pub clusters: usize,
     /// Coding length, bits per row; lower is better.
     pub bits: f64,
+    /// Coding length with half as many components.
+    pub coarse_bits: f64,
     /// Mean agreement (normalised mutual information) of differently started k-means; higher is better.
     pub stability: f64,
 }
@@ -44,12 +46,12 @@ pub(crate) fn grid(largest: usize) -> Vec<usize> {
 /// Starts of k-means whose agreement is the stability.
 const STARTS: usize = 4;
 
-/// Scores numbers of clusters; `points(k)` gives the rows to cluster and their width, `rows` (unit, `n x p`) are what is coded.
+/// Scores numbers of clusters; `points(k)` gives the rows to cluster and their width, `coded` are unit rows to be coded, with
+/// their widths: all components and half of them.
 pub(crate) fn curve(
     grid: &[usize],
     points: &dyn Fn(usize) -> (Vec<f32>, usize),
-    rows: &[f32],
-    p: usize,
+    coded: [&(Vec<f32>, usize); 2],
     seed: u64,
     observer: &dyn Observer,
 ) -> Result<Vec<Tried>> {
@@ -66,7 +68,8 @@ pub(crate) fn curve(
         }
         let stability = agreement.iter().sum::<f64>() / agreement.len() as f64;
         let best = runs.iter().fold(&runs[0], |best, r| if r.inertia < best.inertia { r } else { best });
-        curve.push(Tried { clusters: *k, bits: coding_length(rows, p, &best.labels, *k)?, stability });
+        let [bits, coarse_bits] = coded.map(|(rows, p)| coding_length(rows, *p, &best.labels, *k));
+        curve.push(Tried { clusters: *k, bits: bits?, coarse_bits: coarse_bits?, stability });
         observer.event(Event::Advance { steps: 1 });
     }
     Ok(curve)
@@ -75,11 +78,48 @@ pub(crate) fn curve(
 /// Numbers whose coding length is within this share of the least are not told apart by it.
 const CODING_MARGIN: f64 = 0.015;
 
-/// Chooses from a curve.
-pub(crate) fn choose(curve: Vec<Tried>) -> Count {
-    let best = curve.iter().fold(curve[0], |best, t| if t.bits < best.bits { *t } else { best });
-    let near: Vec<usize> =
-        curve.iter().filter(|t| t.bits <= (1.0 + CODING_MARGIN) * best.bits).map(|t| t.clusters).collect();
-    let interval = [near[0], near[near.len() - 1]];
-    Count { clusters: best.clusters, interval, by: "coding length", curve }
+/// Rows per component that a cluster needs for its coding length not to favour few clusters.
+const ROWS_PER_COMPONENT: usize = 5;
+
+/// Chooses from a curve over `n_rows` rows coded with `components`: the least coding length. Where that leaves fewer than five rows
+/// per component and cluster, half as many components decide, and the interval covers what both allow.
+pub(crate) fn choose(curve: Vec<Tried>, n_rows: usize, components: usize) -> Count {
+    let fine = least(&curve, |t| t.bits);
+    if n_rows >= ROWS_PER_COMPONENT * components * fine.0 {
+        return Count { clusters: fine.0, interval: fine.1, by: "coding length", curve };
+    }
+    let coarse = least(&curve, |t| t.coarse_bits);
+    let interval = [fine.1[0].min(coarse.1[0]), fine.1[1].max(coarse.1[1])];
+    Count { clusters: coarse.0, interval, by: "coding length of fewer components", curve }
+}
+
+/// The number of least length, and the smallest and largest one not told apart from it.
+fn least(curve: &[Tried], length: impl Fn(&Tried) -> f64) -> (usize, [usize; 2]) {
+    let best = curve.iter().fold(&curve[0], |best, t| if length(t) < length(best) { t } else { best });
+    let near = |t: &&Tried| length(t) <= (1.0 + CODING_MARGIN) * length(best);
+    let numbers: Vec<usize> = curve.iter().filter(near).map(|t| t.clusters).collect();
+    (best.clusters, [numbers[0], numbers[numbers.len() - 1]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grid_is_ascending_and_ends_at_the_largest() {
+        for largest in [2, 3, 17, 200] {
+            let grid = grid(largest);
+            assert!(grid.windows(2).all(|w| w[0] < w[1]) && grid[0] == 2 && grid[grid.len() - 1] == largest);
+        }
+    }
+
+    #[test]
+    fn small_clusters_are_judged_with_fewer_components() {
+        let tried = |clusters, bits, coarse_bits| Tried { clusters, bits, coarse_bits, stability: 1.0 };
+        let curve = vec![tried(2, 10.0, 10.0), tried(4, 9.0, 9.0), tried(8, 9.1, 8.0), tried(16, 10.0, 9.0)];
+        let many = choose(curve.clone(), 10_000, 64);
+        assert_eq!((many.clusters, many.interval), (4, [4, 8]));
+        let few = choose(curve, 100, 64);
+        assert_eq!((few.clusters, few.interval), (8, [4, 8]));
+    }
 }

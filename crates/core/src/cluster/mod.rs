@@ -20,6 +20,7 @@ mod neighbours;
 mod prepare;
 pub mod rate;
 mod represent;
+mod scatter;
 mod score;
 
 use serde::Serialize;
@@ -33,6 +34,7 @@ pub use learn::{Head, Layer, Learner, Problem};
 pub use model::{Model, Predictions};
 pub use neighbours::Affinity;
 pub use prepare::{Features, Preparation, Transform};
+pub use scatter::Scattering;
 pub use score::{Agreement, agreement};
 
 use candidates::{Space, plain, preparations, smoothed_points, spectral_points, spectrum};
@@ -249,6 +251,8 @@ struct Job<'a> {
     sources: Vec<Source<'a>>,
     /// Fixed features for coding lengths: centred principal components, unit rows.
     coded: (Vec<f32>, usize),
+    /// The same with half as many components, for clusters too small for all.
+    coarse: (Vec<f32>, usize),
 }
 
 impl<'a> Job<'a> {
@@ -260,9 +264,12 @@ impl<'a> Job<'a> {
             values.par_chunks_mut(features.n_cols()).for_each(to_unit);
             sources.push(Source::new(values.into(), features.n_cols(), seed)?);
         }
-        let transform = sources[0].principal.transform(DIMS, 0.0);
-        let coded = (transform.apply(features.values()), transform.n_out());
-        Ok(Self { features, config, seed, observer, sources, coded })
+        let components = |count: usize| {
+            let transform = sources[0].principal.transform(count, 0.0);
+            (transform.apply(features.values()), transform.n_out())
+        };
+        let (coded, coarse) = (components(DIMS), components(DIMS / 2));
+        Ok(Self { features, config, seed, observer, sources, coded, coarse })
     }
 
     fn run(&self, learner: Option<&dyn Learner>) -> Result<Outcome> {
@@ -399,8 +406,8 @@ impl<'a> Job<'a> {
             Recipe::Spectral => (spectral_points(&tie.pairs, k), k),
             Recipe::Smoothed => fixed.clone(),
         };
-        let curve = count::curve(&grid, &points, &self.coded.0, self.coded.1, self.seed, self.observer)?;
-        let count = count::choose(curve);
+        let curve = count::curve(&grid, &points, [&self.coded, &self.coarse], self.seed, self.observer)?;
+        let count = count::choose(curve, n, self.coded.1);
         Ok((count.clusters, Some(count)))
     }
 
@@ -544,6 +551,7 @@ impl<'a> Job<'a> {
         let q = space.n_image();
         let mut model = Model {
             clusters,
+            scattering: None,
             transform: space.transform.clone(),
             affinity: space.affinity.clone(),
             metric: space.metric.clone(),

@@ -6,6 +6,7 @@ use super::graph::{log_kernel, temperature};
 use super::learn::Head;
 use super::neighbours::{Affinity, Search};
 use super::prepare::{Features, Transform};
+use super::scatter::Scattering;
 use crate::error::{Error, Result};
 
 /// A clustering as a function of a row: what predictions need, and nothing else.
@@ -17,6 +18,8 @@ use crate::error::{Error, Result};
 pub struct Model {
     /// Number of clusters; labels are below it.
     pub clusters: usize,
+    /// From images to the features that follow, if rows are images.
+    pub scattering: Option<Scattering>,
     /// From rows to unit rows.
     pub transform: Transform,
     /// How products become affinities.
@@ -56,12 +59,12 @@ pub struct Predictions {
 }
 
 /// Rows labelled at a time: bounds the memory of the images.
-const ROWS: usize = 1 << 16;
+const ROWS: usize = 1 << 13;
 
 impl Model {
     /// Values of a row.
     pub fn n_cols(&self) -> usize {
-        self.transform.center.len()
+        self.scattering.as_ref().map_or(self.transform.center.len(), |s| s.image().iter().product())
     }
 
     /// Values of an image whose products are taken.
@@ -83,7 +86,11 @@ impl Model {
         }
         let mut out = Predictions::default();
         for values in features.values().chunks(ROWS * self.n_cols()) {
-            let part = self.vote(&self.images(&self.transform.apply(values)), shares);
+            let unit = match &self.scattering {
+                Some(scattering) => self.transform.apply(&scattering.apply(values)),
+                None => self.transform.apply(values),
+            };
+            let part = self.vote(&self.images(&unit), shares);
             out.labels.extend(part.labels);
             out.confidence.extend(part.confidence);
             out.shares.extend(part.shares);

@@ -2,6 +2,7 @@
 
 mod analyze;
 mod classify;
+mod cluster;
 mod regress;
 mod sample;
 
@@ -14,6 +15,7 @@ pub(crate) fn sections(record: &RunRecord) -> Vec<Section> {
     match record.command.as_str() {
         "analyze" => vec![analyze::section(record)],
         "classify" => vec![classify::section(record)],
+        "cluster" => vec![cluster::section(record)],
         "sample" => vec![sample::section(record)],
         "regress" => vec![regress::section(record)],
         _ => Vec::new(),
@@ -25,6 +27,7 @@ pub(crate) fn figures(record: &RunRecord) -> Vec<(&'static str, String)> {
     match record.command.as_str() {
         "analyze" => analyze::figures(record),
         "classify" => classify::figures(record),
+        "cluster" => cluster::figures(record),
         "sample" => sample::figures(record),
         "regress" => regress::figures(record),
         _ => Vec::new(),

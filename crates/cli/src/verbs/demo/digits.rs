@@ -61,6 +61,10 @@ impl Digits {
 }
 
 impl Part {
+    pub(super) fn values(&self) -> &[f32] {
+        &self.values
+    }
+
     pub(super) fn samples(&self) -> subspan::Result<DenseSamples<'_>> {
         DenseSamples::new(&self.values, self.n_cols)
     }

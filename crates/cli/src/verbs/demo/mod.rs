@@ -4,6 +4,7 @@
 //! [`CHAPTERS`]; its section in the report comes from its record.
 
 mod classify;
+mod cluster;
 mod digits;
 mod flights;
 mod regress;
@@ -61,12 +62,14 @@ const CHAPTERS: &[Tell] = &[
     |m, session| regress::chapter(&mut m.flights, session),
     |m, session| sample::chapter(&mut m.flights, session),
     |m, session| classify::chapter(&m.digits, session),
+    |m, session| cluster::chapter(&m.digits, session),
 ];
 
 const TITLE: &str = "325,724 flights and 1,797 digits";
 const LEAD: &str = "All flights that left New York City in 2013, with the weather at departure: how late do they arrive, and why? \
                     A robust fit over all of them, proved to be the best, and how few well-chosen rows give the same answer. \
-                    Then hand-written digits: a subspace for each, and what they make of digits never seen.";
+                    Then hand-written digits: a subspace for each, what they make of digits never seen, \
+                    and what is found without any names.";
 
 /// Runs all chapters and writes the report.
 pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
