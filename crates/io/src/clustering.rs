@@ -126,10 +126,17 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
         let detail = format!("{} labels of {} clusters for {n_anchors} anchors", labels.len(), header.clusters);
         return Err(reader.corrupt("anchor_labels", detail));
     }
-    let temperature = reader.f64("temperature", n_anchors)?;
-    if let Some(at) = temperature.iter().position(|t| *t <= 0.0) {
-        return Err(reader.corrupt("temperature", format!("value number {at} is not positive")));
-    }
+    let bounded = |name: &str, range: std::ops::RangeInclusive<f64>| -> Result<Vec<f64>> {
+        let values = reader.f64(name, n_anchors)?;
+        match values.iter().position(|v| !range.contains(v)) {
+            Some(at) => {
+                let detail =
+                    format!("value number {at}, {}, is not between {} and {}", values[at], range.start(), range.end());
+                Err(reader.corrupt(name, detail))
+            }
+            None => Ok(values),
+        }
+    };
     if header.neighbours == 0 || header.neighbours > MAX_NEIGHBOURS || header.perplexity < 1.0 {
         let detail = format!("{} voters of perplexity {}", header.neighbours, header.perplexity);
         return Err(reader.corrupt("metadata", detail));
@@ -143,13 +150,18 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
         head,
         anchors,
         labels,
-        log_scale: reader.f64("log_scale", n_anchors)?,
-        temperature,
-        top: reader.f64("top", n_anchors)?,
+        log_scale: bounded("log_scale", LOG_SCALES)?,
+        temperature: bounded("temperature", TEMPERATURES)?,
+        top: bounded("top", TOPS)?,
         neighbours: header.neighbours,
         perplexity: header.perplexity,
     })
 }
+
+/// Ranges outside which no fit leads, and inside which votes are finite.
+const LOG_SCALES: std::ops::RangeInclusive<f64> = -1e3..=1e3;
+const TEMPERATURES: std::ops::RangeInclusive<f64> = 1e-6..=1e3;
+const TOPS: std::ops::RangeInclusive<f64> = -1e6..=1e6;
 
 /// Layer names of a head's trunk, in order.
 const TRUNK: [[&str; 2]; 2] = [["trunk.0.weight", "trunk.0.bias"], ["trunk.1.weight", "trunk.1.bias"]];

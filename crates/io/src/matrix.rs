@@ -12,6 +12,8 @@ use crate::{idx, npy, npz, path_and_part, tensors};
 
 /// Matrix formats, for the hint of an unknown one.
 const SUPPORTED: &str = ".npy, .npz:KEY, .safetensors:TENSOR, idx or idx.gz, .parquet";
+/// The columns that `subspan sample` puts before the input's own.
+const SAMPLE_COLUMNS: [&str; 3] = ["row_id", "probability", "weight"];
 /// Values converted at a time.
 const BLOCK_VALUES: usize = 1 << 18;
 
@@ -59,7 +61,12 @@ impl Matrix {
     }
 
     fn from_table(path: &str) -> Result<Self> {
-        let table = Table::open(path, &TableOptions::default()).map_err(own)?;
+        let mut table = Table::open(path, &TableOptions::default()).map_err(own)?;
+        // What `sample` writes beside the input's columns is no feature.
+        if SAMPLE_COLUMNS.iter().all(|name| table.column_names().iter().any(|c| c == name)) {
+            let exclude = SAMPLE_COLUMNS.map(String::from).to_vec();
+            table = Table::open(path, &TableOptions { exclude, ..TableOptions::default() }).map_err(own)?;
+        }
         if let Some(column) = table.text_column() {
             return Err(IoError::Unsupported {
                 path: path.into(),

@@ -151,3 +151,63 @@ fn models_that_are_damaged_or_do_not_fit_are_refused() {
         assert!(!ran.stderr().contains("internal error"), "{}", ran.stderr());
     }
 }
+
+/// `n` images of 16 x 16 pixels in `images.npy`: horizontal, vertical or slanted bars anywhere.
+fn bars(n: usize) -> Place {
+    let mut values = Vec::new();
+    for i in 0..n {
+        let shift = (i * 7919 % 97) as f32 / 4.0;
+        for p in 0..256 {
+            let (y, x) = ((p / 16) as f32, (p % 16) as f32);
+            let along = [x, y, 0.7 * (x + y)][i % 3];
+            values.push((1.5 * (along + shift)).sin() + 0.01 * ((p * 31 + i * 17) % 11) as f32);
+        }
+    }
+    let flat = npy(&values, 256);
+    let header = String::from_utf8_lossy(&flat[10..128]).replace(&format!("({n}, 256)"), &format!("({n}, 16, 16)"));
+    let header = format!("{:<117}\n", header.trim_end());
+    Place::new().file("images.npy", [&flat[..10], header.as_bytes(), &flat[128..]].concat())
+}
+
+#[test]
+fn scattering_finds_textures_that_shifts_hide_from_pixels() {
+    let place = bars(90);
+    let csv: String = (0..90).fold("label\n".into(), |s, i| s + ["a\n", "b\n", "c\n"][i % 3]);
+    let place = place.file("truth.csv", csv);
+    let call = "cluster images.npy --features scattering --clusters 3 --truth truth.csv:label --json -o out";
+    let record = place.run(call).succeeds().record();
+    assert!(record["results"]["accuracy"].as_f64().unwrap() > 0.95, "{}", record["results"]);
+    assert!(record["results"]["exemplars"]["pixels"].is_string());
+    place.run("predict out/model.safetensors images.npy -o again.npy").succeeds();
+    assert_eq!(place.read("again.npy"), place.read("out/labels.npy"));
+    planes(40)
+        .run("cluster rows.npy --features scattering --clusters 2 -o out")
+        .fails()
+        .naming(&["rows.npy", "N x H x W"]);
+}
+
+#[test]
+fn a_head_is_trained_and_the_better_one_is_kept() {
+    let place = planes(300);
+    let call = "cluster rows.npy --method mlc --clusters 4 --neighbours 10 --affinity cosine --truth rows.csv:label";
+    let record = place.run(&format!("{call} --json -o out")).succeeds().record();
+    let learned = &record["results"]["learned"];
+    assert!(learned["snapshots"].as_array().unwrap().len() >= 2 && learned["kept"].is_boolean(), "{learned}");
+    let kept = learned["held_out"].as_f64() < learned["projection_held_out"].as_f64();
+    assert_eq!(learned["kept"], kept);
+    assert!(record["results"]["accuracy"].as_f64().unwrap() > 0.95, "{}", record["results"]);
+    place.run("predict out/model.safetensors rows.npy -o again.npy").succeeds();
+    assert_eq!(place.read("again.npy"), place.read("out/labels.npy"));
+    let report = String::from_utf8(place.read("out/report.html")).unwrap();
+    assert!(report.contains("What was tried") && report.contains("held out"));
+}
+
+#[test]
+fn a_sample_is_clustered_and_labels_the_whole_table() {
+    let place = Place::new().cities(6000);
+    place.run("sample cities.parquet --rows 800 --columns x,z,y -p 2 -q -o s.parquet").succeeds();
+    place.run("cluster s.parquet --clusters 3 --neighbours 15 --affinity cosine -q -o out").succeeds();
+    // Neither row ids nor weights are features.
+    let config = place.json("out/run.json");
+    assert_eq!(config["inputs"][0]["shape"][1], 3, "{}", config["inputs"]);
+}

@@ -1,0 +1,62 @@
+//! Clusterings survive the way through a file; damaged files are refused or harmless.
+
+use std::fs;
+
+use subspan::cluster::{self, AffinityKind, Clusters, Config, Features, Model};
+use subspan::{Silent, draw::Stream};
+use subspan_io::{AnyModel, AtomicFile, read_any_model, write_clustering};
+use tempfile::TempDir;
+
+fn model(affinity: AffinityKind) -> Model {
+    let mut rng = Stream::new(1, "rows").rng(0);
+    let values: Vec<f32> = (0..24)
+        .flat_map(|i| (0..5).map(|j| f64::from(u8::from(j == i % 3))).collect::<Vec<_>>())
+        .map(|v| (v + 0.1 * rng.normal()) as f32)
+        .collect();
+    let config =
+        Config { clusters: Clusters::Fixed(3), affinity: Some(affinity), neighbours: Some(4), ..Config::default() };
+    cluster::run(&Features::new(&values, 5).unwrap(), &config, 0, &Silent).unwrap().model
+}
+
+fn written(model: &Model, place: &TempDir) -> String {
+    let path = place.path().join("m.safetensors").display().to_string();
+    write_clustering(model, AtomicFile::create(&path).unwrap()).unwrap();
+    path
+}
+
+#[test]
+fn a_clustering_survives_the_way_through_a_file() {
+    let place = TempDir::new().unwrap();
+    for affinity in [AffinityKind::Cosine, AffinityKind::Absolute, AffinityKind::LeastSquares] {
+        let model = model(affinity);
+        let path = written(&model, &place);
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(read_any_model(&path).unwrap(), AnyModel::Clustering(model.clone()));
+        written(&model, &place);
+        assert_eq!(fs::read(&path).unwrap(), bytes, "equal models make equal files");
+    }
+}
+
+#[test]
+fn damage_anywhere_is_refused_or_harmless() {
+    let place = TempDir::new().unwrap();
+    let path = written(&model(AffinityKind::LeastSquares), &place);
+    let whole = fs::read(&path).unwrap();
+    for cut in [0, 4, 8, 60, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..cut]).unwrap();
+        assert!(read_any_model(&path).is_err(), "cut at {cut}");
+    }
+    for at in 0..whole.len() {
+        for bits in [0x40, 0x80] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= bits;
+            fs::write(&path, damaged).unwrap();
+            // Whatever is accepted predicts.
+            if let Ok(AnyModel::Clustering(model)) = read_any_model(&path) {
+                let row = vec![1.0; model.n_cols()];
+                let p = model.predict(&Features::new(&row, model.n_cols()).unwrap(), true).unwrap();
+                assert!((p.labels[0] as usize) < model.clusters, "byte {at}");
+            }
+        }
+    }
+}
