@@ -41,9 +41,9 @@ const AFFINITIES: [(&str, Affinity); 3] =
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnyModel {
     /// Of `subspan classify`.
-    Classifier(classify::Model),
+    Classifier(Box<classify::Model>),
     /// Of `subspan cluster`.
-    Clustering(Model),
+    Clustering(Box<Model>),
 }
 
 /// Reads a classifier or a clustering and checks it.
@@ -52,8 +52,8 @@ pub enum AnyModel {
 /// As [`read_model`].
 pub fn read_any_model(path: &str) -> Result<AnyModel> {
     match reading(path, read_clustering)? {
-        Some(model) => Ok(AnyModel::Clustering(model)),
-        None => read_model(path).map(AnyModel::Classifier),
+        Some(model) => Ok(AnyModel::Clustering(Box::new(model))),
+        None => Ok(AnyModel::Classifier(Box::new(read_model(path)?))),
     }
 }
 

@@ -31,7 +31,7 @@ fn a_clustering_survives_the_way_through_a_file() {
         let model = model(affinity);
         let path = written(&model, &place);
         let bytes = fs::read(&path).unwrap();
-        assert_eq!(read_any_model(&path).unwrap(), AnyModel::Clustering(model.clone()));
+        assert_eq!(read_any_model(&path).unwrap(), AnyModel::Clustering(Box::new(model.clone())));
         written(&model, &place);
         assert_eq!(fs::read(&path).unwrap(), bytes, "equal models make equal files");
     }

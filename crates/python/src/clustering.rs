@@ -137,7 +137,7 @@ impl Clustering {
     #[classmethod]
     fn load(_: &Bound<'_, PyType>, path: &str) -> PyResult<Self> {
         match read_any_model(path).map_err(of_io)? {
-            AnyModel::Clustering(model) => Ok(Self { model }),
+            AnyModel::Clustering(model) => Ok(Self { model: *model }),
             AnyModel::Classifier(_) => Err(of_io(IoError::Unsupported {
                 path: path.into(),
                 what: "a model of subspan classify, not of subspan cluster".into(),

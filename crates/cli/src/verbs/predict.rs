@@ -97,7 +97,8 @@ pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
     let watch = session.watch();
     watch.phase("read");
     let model = read_any_model(&args.model)?;
-    if let AnyModel::Classifier(classify::Model { reconstruction: None, .. }) = &model
+    if let AnyModel::Classifier(model) = &model
+        && model.reconstruction.is_none()
         && ood.is_some()
     {
         return Err(Failure::Work {
