@@ -205,7 +205,7 @@ fn a_head_is_trained_and_the_better_one_is_kept() {
 #[test]
 fn a_sample_is_clustered_and_labels_the_whole_table() {
     let row = |i: usize| format!("{},{},{}\n", i % 3, (i * 7) % 3, (i * i) % 101);
-    let place = Place::new().file("t.csv", (0..900).fold("a,b,c\n".into(), |s, i| s + &row(i)));
+    let place = Place::new().file("t.csv", (0..900).fold(String::from("a,b,c\n"), |s, i| s + &row(i)));
     place.run("sample t.csv --rows 300 -q -o s.parquet").succeeds();
     place.run("cluster s.parquet --clusters 3 --neighbours 15 --affinity cosine -q -o out").succeeds();
     // Neither row ids nor weights are features.
