@@ -32,4 +32,8 @@ fn the_demo_tells_a_story_and_writes_a_report_and_a_record_per_job() {
     let classify = place.json("out/classify/run.json");
     assert!(classify["results"]["test_accuracy"].as_f64().unwrap() > 0.97, "digits are told apart");
     assert!(html.matches("<img class=\"tiles\"").count() == 10, "every digit has its pictures");
+
+    let analyze = place.json("out/analyze/run.json");
+    let barrier = |when: &str| analyze["results"]["barrier"][when].as_f64().unwrap();
+    assert!(barrier("before") > 0.3 && barrier("after") < 0.05, "matching takes the barrier away");
 }

@@ -1,7 +1,7 @@
 //! `subspan analyze`: what matching does to models, and why merging them works or fails.
 
 pub(crate) mod data;
-mod record;
+pub(crate) mod record;
 mod study;
 
 use std::path::PathBuf;

@@ -3,6 +3,7 @@
 //! Every job is a chapter: a function from the data to a run record and a few sentences. A new job adds its chapter to
 //! [`CHAPTERS`]; its section in the report comes from its record.
 
+mod analyze;
 mod classify;
 mod cluster;
 mod digits;
@@ -63,6 +64,7 @@ const CHAPTERS: &[Tell] = &[
     |m, session| sample::chapter(&mut m.flights, session),
     |m, session| classify::chapter(&m.digits, session),
     |m, session| cluster::chapter(&m.digits, session),
+    |m, session| analyze::chapter(&m.digits, session),
 ];
 
 const TITLE: &str = "325,724 flights and 1,797 digits";
