@@ -7,7 +7,7 @@ mod study;
 use std::path::PathBuf;
 
 use serde_json::json;
-use subspan::merge::{Layout, Model, Permutations, Spec, check_alike, derive, match_weights};
+use subspan::merge::{Layout, Model, Permutations, Spec, derive, match_weights};
 use subspan_io::{Checkpoint, OutputDirectory, read_spec, write_bytes_atomically, write_json};
 use subspan_nets::analyze::{AnalyzeConfig, Evaluation, Method, PairAnalysis, Several, analyze_pair, analyze_several};
 use subspan_nets::{Architecture, Net};
@@ -16,6 +16,7 @@ use subspan_report::{percent, significant};
 use crate::failure::Failure;
 use crate::session::{Done, Session};
 use crate::summary::Summary;
+use crate::verbs::models::open;
 use data::{Data, Files};
 
 /// As typed.
@@ -127,11 +128,8 @@ fn models(job: &Job, paths: &[String], spec: &str, arch: Option<&str>, session: 
     let directory = OutputDirectory::create(&job.output)?;
     let watch = session.watch();
     watch.phase("read");
-    let checkpoints: Vec<Checkpoint> = paths.iter().map(|p| Checkpoint::open(p)).collect::<Result<_, _>>()?;
+    let checkpoints = open(paths)?;
     let first = &checkpoints[0];
-    for other in &checkpoints[1..] {
-        check_alike(first, other)?;
-    }
     let mut notes = Vec::new();
     let spec = resolve_spec(spec, first, &mut notes)?;
     let layout = Layout::new(spec, first)?;

@@ -71,7 +71,7 @@ const TITLE: &str = "325,724 flights and 1,797 digits";
 const LEAD: &str = "All flights that left New York City in 2013, with the weather at departure: how late do they arrive, and why? \
                     A robust fit over all of them, proved to be the best, and how few well-chosen rows give the same answer. \
                     Then hand-written digits: a subspace for each, what they make of digits never seen, \
-                    and what is found without any names.";
+                    what is found without any names, and two networks that become one.";
 
 /// Runs all chapters and writes the report.
 pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
