@@ -5,6 +5,8 @@
 //! exact nearest neighbours with a temperature per row. Its leading eigenvectors, or the rows averaged over their neighbours, are
 //! clustered by k-means. Which preparation of the rows, which graph and which of the two is chosen without labels: by the
 //! mutual information across the edges of the graph of nearest rows.
+//!
+//! Long because a run is one story: what is tried, what wins, and what is said of it, read from top to bottom.
 
 mod candidates;
 mod coding;
