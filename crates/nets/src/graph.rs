@@ -232,7 +232,7 @@ impl Net {
     /// [`NetError::Architecture`] if the zeros cannot be shared evenly.
     pub fn shortcut(&mut self, from: NodeId, channels: usize, stride: usize) -> Result<NodeId> {
         let [c, h, w] = self.nodes[from].dims;
-        if channels < c || (channels - c) % 2 != 0 {
+        if channels < c || !(channels - c).is_multiple_of(2) {
             return Err(NetError::architecture(format!("a shortcut from {c} to {channels} channels")));
         }
         let before = (channels - c) / 2;

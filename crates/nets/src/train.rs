@@ -117,7 +117,8 @@ pub fn train(
             if observer.cancelled() {
                 return Err(NetError::Cancelled);
             }
-            (x.clear(), y.clear());
+            x.clear();
+            y.clear();
             for row in batch {
                 x.extend_from_slice(&data.x[row * per_sample..(row + 1) * per_sample]);
                 y.push(data.y[*row]);

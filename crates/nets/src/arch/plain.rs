@@ -78,7 +78,7 @@ impl Plain {
             let dims = net.node(net.output()).dims;
             if dims.iter().product::<usize>() == wanted {
                 fitting.push(plan);
-            } else if plan.adaptive && wanted % dims[0] == 0 {
+            } else if plan.adaptive && wanted.is_multiple_of(dims[0]) {
                 let side = (wanted / dims[0]).isqrt();
                 if side * side * dims[0] == wanted {
                     fitting.push(Plan { mean_to: Some(side), ..plan });

@@ -29,7 +29,7 @@ pub(crate) fn pair(record: &mut RunRecord, found: &PairAnalysis, config: &Analyz
     record.result("distances", found.distances());
     record.result("singular_values", &found.spectra);
     let at = found.alignment_at(config.gamma);
-    record.result("alignment", at.map(|pair| alignment(pair)));
+    record.result("alignment", at.map(alignment));
     record.result("alignment_curve", found.alignment.iter().map(curve_point).collect::<Vec<_>>());
     record.result("merged_alignment", json!({"gamma": config.gamma, "total": found.merged_alignment.total}));
     record.result("intervention", &found.intervention);

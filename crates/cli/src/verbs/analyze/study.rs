@@ -1,6 +1,6 @@
 //! `subspan analyze --study`: small networks trained on the given data, over widths or weight decays.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use subspan::draw::Stream;
@@ -225,7 +225,7 @@ fn medians(design: &Study, rows: &[StudyRow]) -> Vec<Value> {
     design.values.iter().map(one).collect()
 }
 
-fn summary(title: &str, medians: &[Value], record: &subspan::RunRecord, output: &PathBuf) -> Summary {
+fn summary(title: &str, medians: &[Value], record: &subspan::RunRecord, output: &Path) -> Summary {
     let mut out = Summary::new(title);
     for row in medians {
         let number = |name: &str| row[name].as_f64().unwrap_or(f64::NAN);
