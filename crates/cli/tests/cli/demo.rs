@@ -31,7 +31,12 @@ fn the_demo_tells_a_story_and_writes_a_report_and_a_record_per_job() {
 
     let classify = place.json("out/classify/run.json");
     assert!(classify["results"]["test_accuracy"].as_f64().unwrap() > 0.97, "digits are told apart");
-    assert!(html.matches("<img class=\"tiles\"").count() == 10, "every digit has its pictures");
+    let cluster = place.json("out/cluster/run.json");
+    let clusters = cluster["results"]["clusters"].as_u64().unwrap() as usize;
+    assert!((8..=14).contains(&clusters), "about as many clusters as digits: {clusters}");
+    assert!(cluster["results"]["accuracy"].as_f64().unwrap() > 0.8, "clusters are digits");
+    let pictures = html.matches("<img class=\"tiles\"").count();
+    assert_eq!(pictures, 10 + clusters, "every digit and every cluster has its pictures");
 
     let analyze = place.json("out/analyze/run.json");
     let barrier = |when: &str| analyze["results"]["barrier"][when].as_f64().unwrap();
