@@ -126,15 +126,7 @@ impl<'a> DenseRows<'a> {
     /// # Errors
     /// [`Error::Empty`], [`Error::Shape`] for a ragged array, [`Error::NonFinite`] naming the first bad value.
     pub fn new(values: &'a [f64], n_cols: usize) -> Result<Self> {
-        if n_cols == 0 {
-            return Err(Error::Empty { what: "columns" });
-        }
-        if values.is_empty() {
-            return Err(Error::Empty { what: "rows" });
-        }
-        if !values.len().is_multiple_of(n_cols) {
-            return Err(Error::Shape { what: "the last row", found: values.len() % n_cols, expected: n_cols });
-        }
+        check_whole_rows(values.len(), n_cols)?;
         check_finite(values, n_cols, 0)?;
         Ok(Self { values, n_cols })
     }
@@ -179,6 +171,26 @@ pub fn check_finite(values: &[f64], n_cols: usize, first_row: u64) -> Result<()>
     match values.iter().position(|v| !v.is_finite()) {
         None => Ok(()),
         Some(k) => Err(Error::NonFinite { row: first_row + (k / n_cols) as u64, column: k % n_cols, value: values[k] }),
+    }
+}
+
+/// Errors unless `n_values` values are at least one row of `n_cols` columns, the last one whole.
+fn check_whole_rows(n_values: usize, n_cols: usize) -> Result<()> {
+    if n_cols == 0 || n_values == 0 {
+        return Err(Error::Empty { what: if n_cols == 0 { "columns" } else { "rows" } });
+    }
+    match n_values % n_cols {
+        0 => Ok(()),
+        found => Err(Error::Shape { what: "the last row", found, expected: n_cols }),
+    }
+}
+
+/// Checks single-precision samples in memory: whole rows of finite values.
+pub(crate) fn check_samples(values: &[f32], n_cols: usize) -> Result<()> {
+    check_whole_rows(values.len(), n_cols)?;
+    match values.iter().position(|v| !v.is_finite()) {
+        Some(k) => Err(Error::NonFinite { row: (k / n_cols) as u64, column: k % n_cols, value: f64::from(values[k]) }),
+        None => Ok(()),
     }
 }
 

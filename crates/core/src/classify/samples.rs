@@ -1,6 +1,7 @@
 //! Labelled data as the classifier reads it: rows by index, so that they may stay in a file.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::rows::check_samples;
 
 /// Samples in rows of `f32`, read by index; a matrix in memory or mapped from a file.
 pub trait Samples: Sync {
@@ -13,7 +14,7 @@ pub trait Samples: Sync {
     /// Copies the given rows into `out`, one after the other; every value is finite.
     ///
     /// # Errors
-    /// What the source reports, [`Error::NonFinite`].
+    /// What the source reports, [`crate::Error::NonFinite`].
     fn gather(&self, rows: &[usize], out: &mut [f32]) -> Result<()>;
 }
 
@@ -28,7 +29,7 @@ impl<'a> DenseSamples<'a> {
     /// Row-major `values` of `n_cols` columns.
     ///
     /// # Errors
-    /// [`Error::Empty`], [`Error::Shape`] if the last row is not whole, [`Error::NonFinite`].
+    /// [`crate::Error::Empty`], [`crate::Error::Shape`] if the last row is not whole, [`crate::Error::NonFinite`].
     ///
     /// ```
     /// use subspan::classify::DenseSamples;
@@ -36,18 +37,8 @@ impl<'a> DenseSamples<'a> {
     /// assert!(DenseSamples::new(&[1.0, f32::NAN], 2).is_err());
     /// ```
     pub fn new(values: &'a [f32], n_cols: usize) -> Result<Self> {
-        if n_cols == 0 || values.is_empty() {
-            return Err(Error::Empty { what: if n_cols == 0 { "columns" } else { "rows" } });
-        }
-        if !values.len().is_multiple_of(n_cols) {
-            return Err(Error::Shape { what: "the last row", found: values.len() % n_cols, expected: n_cols });
-        }
-        match values.iter().position(|v| !v.is_finite()) {
-            Some(at) => {
-                Err(Error::NonFinite { row: (at / n_cols) as u64, column: at % n_cols, value: f64::from(values[at]) })
-            }
-            None => Ok(Self { values, n_cols }),
-        }
+        check_samples(values, n_cols)?;
+        Ok(Self { values, n_cols })
     }
 }
 

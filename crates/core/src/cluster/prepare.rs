@@ -5,6 +5,7 @@ use subspan_linalg::{Mat, eigh, gemm, par_gram};
 
 use super::eigen;
 use crate::error::{Error, Result};
+use crate::rows::check_samples;
 
 /// Rows in memory, checked once.
 #[derive(Debug, Clone, Copy)]
@@ -25,18 +26,8 @@ impl<'a> Features<'a> {
     /// assert!(Features::new(&[1.0, f32::NAN], 2).is_err());
     /// ```
     pub fn new(values: &'a [f32], n_cols: usize) -> Result<Self> {
-        if n_cols == 0 || values.is_empty() {
-            return Err(Error::Empty { what: if n_cols == 0 { "columns" } else { "rows" } });
-        }
-        if !values.len().is_multiple_of(n_cols) {
-            return Err(Error::Shape { what: "the last row", found: values.len() % n_cols, expected: n_cols });
-        }
-        match values.iter().position(|v| !v.is_finite()) {
-            Some(at) => {
-                Err(Error::NonFinite { row: (at / n_cols) as u64, column: at % n_cols, value: f64::from(values[at]) })
-            }
-            None => Ok(Self { values, n_cols }),
-        }
+        check_samples(values, n_cols)?;
+        Ok(Self { values, n_cols })
     }
 
     /// Number of rows.
