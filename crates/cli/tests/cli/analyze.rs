@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::npy::npy_u8;
 use crate::place::Place;
 
 /// Width of the hidden layers.
@@ -62,16 +63,6 @@ fn place() -> Place {
         .file("moved.safetensors", safetensors(&network(1, |i| (5 * i + 3) % WIDTH), UNIT))
         .file("x.npy", npy_u8(&x, 6))
         .file("y.csv", y)
-}
-
-fn npy_u8(values: &[u8], n_cols: usize) -> Vec<u8> {
-    let shape = format!("({}, {n_cols})", values.len() / n_cols);
-    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}");
-    let mut out = b"\x93NUMPY\x01\x00".to_vec();
-    out.extend(118u16.to_le_bytes());
-    out.extend(format!("{header:<117}\n").as_bytes());
-    out.extend(values);
-    out
 }
 
 const DATA: &str = "--data x.npy --labels y.csv:y";

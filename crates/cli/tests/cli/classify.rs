@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::npy::npy;
 use crate::place::Place;
 
 /// Three classes of 4 values near a line of their own (scaled by `sign`), with labels from `names`.
@@ -15,18 +16,6 @@ fn lines(place: Place, name: &str, n: usize, names: [&str; 3], shift: usize) -> 
         writeln!(csv, "{}", names[class]).unwrap();
     }
     place.file(&format!("{name}.csv"), csv).file(&format!("{name}.npy"), npy(&values, 4))
-}
-
-/// A `.npy` file of rows of `n_cols` single-precision values.
-fn npy(values: &[f32], n_cols: usize) -> Vec<u8> {
-    let shape = format!("({}, {n_cols})", values.len() / n_cols);
-    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
-    let header = format!("{header:<117}\n");
-    let mut out = b"\x93NUMPY\x01\x00".to_vec();
-    out.extend((header.len() as u16).to_le_bytes());
-    out.extend(header.as_bytes());
-    out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
-    out
 }
 
 /// The values of a `.npy` file of `<f4`.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::npy::npy;
 use crate::place::Place;
 
 /// `n` rows of 12 values near one of four planes through the origin of their own, on one side each; labels in `rows.csv`.
@@ -25,18 +26,6 @@ fn planes(n: usize) -> Place {
         writeln!(csv, "{}", ["ant", "bee", "cat", "dog"][class]).unwrap();
     }
     Place::new().file("rows.csv", csv).file("rows.npy", npy(&values, 12))
-}
-
-/// A `.npy` file of rows of `n_cols` single-precision values.
-fn npy(values: &[f32], n_cols: usize) -> Vec<u8> {
-    let shape = format!("({}, {n_cols})", values.len() / n_cols);
-    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
-    let header = format!("{header:<117}\n");
-    let mut out = b"\x93NUMPY\x01\x00".to_vec();
-    out.extend((header.len() as u16).to_le_bytes());
-    out.extend(header.as_bytes());
-    out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
-    out
 }
 
 const FILES: [&str; 8] = [

@@ -1,10 +1,10 @@
 //! Ctrl-C: exit code 130, and nothing half-written.
 #![cfg(unix)]
 
-use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::npy::npy;
 use crate::place::Place;
 
 /// Starts the program, waits until it has opened its output, and sends `signals` to it.
@@ -27,16 +27,8 @@ fn send(child: &Child, signal: &str) {
 
 /// A NumPy file of `rows` x 20 numbers, for work that takes a while.
 fn long_table(place: &Place, rows: usize) {
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, 20), }}");
-    while (header.len() + 11) % 64 != 0 {
-        header.push(' ');
-    }
-    header.push('\n');
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.as_bytes());
-    bytes.extend((0..rows * 20).flat_map(|i| ((i * i % 1013) as f32 + (i % 7) as f32).to_le_bytes()));
-    std::fs::File::create(place.path("t.npy")).unwrap().write_all(&bytes).unwrap();
+    let values: Vec<f32> = (0..rows * 20).map(|i| (i * i % 1013) as f32 + (i % 7) as f32).collect();
+    std::fs::write(place.path("t.npy"), npy(&values, 20)).unwrap();
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod data;
 mod demo;
 mod interrupts;
 mod merge;
+mod npy;
 mod outputs;
 mod place;
 mod regress;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::npy::npy;
 use crate::place::Place;
 
 /// Name, dtype, shape and bytes of tensors.
@@ -241,13 +242,8 @@ fn what_cannot_be_matched_is_said_in_one_line() {
 
 /// Rows of random numbers as a `.npy` file of `<f4`.
 fn samples(n_rows: usize, n_cols: usize) -> Vec<u8> {
-    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({n_rows}, {n_cols}), }}");
-    let header = format!("{header:<117}\n");
-    let mut out = b"\x93NUMPY\x01\x00".to_vec();
-    out.extend((header.len() as u16).to_le_bytes());
-    out.extend(header.as_bytes());
-    out.extend((0..n_rows * n_cols).flat_map(|k| noise(k, 99).to_le_bytes()));
-    out
+    let values: Vec<f32> = (0..n_rows * n_cols).map(|k| noise(k, 99)).collect();
+    npy(&values, n_cols)
 }
 
 #[test]

@@ -1,0 +1,22 @@
+//! Small `.npy` files.
+
+/// Rows of `n_cols` single-precision values.
+pub(crate) fn npy(values: &[f32], n_cols: usize) -> Vec<u8> {
+    let bytes = values.iter().flat_map(|v| v.to_le_bytes());
+    file("<f4", values.len() / n_cols, n_cols, bytes)
+}
+
+/// Rows of `n_cols` bytes.
+pub(crate) fn npy_u8(values: &[u8], n_cols: usize) -> Vec<u8> {
+    file("|u1", values.len() / n_cols, n_cols, values.iter().copied())
+}
+
+fn file(descr: &str, n_rows: usize, n_cols: usize, data: impl Iterator<Item = u8>) -> Vec<u8> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({n_rows}, {n_cols}), }}");
+    let header = format!("{header:<117}\n");
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((header.len() as u16).to_le_bytes());
+    out.extend(header.as_bytes());
+    out.extend(data);
+    out
+}
