@@ -10,7 +10,7 @@ use subspan_io::{Missing, TableOptions};
 use crate::failure::Failure;
 use crate::verbs::{analyze, classify, cluster, demo, matching, merge, predict, regress, sample};
 
-/// Finds and samples linear structure: few weighted rows that stand for a table, and robust fits on them.
+/// Finds, samples, learns and aligns linear structure: the subspaces hidden in tables, in features and in weights.
 #[derive(Debug, Parser)]
 #[command(name = "subspan", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -22,7 +22,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Show every job on real flight data that comes with the program
+    /// Show every job on small real data that comes with the program
     Demo(demo::Args),
     /// Draw few weighted rows that stand for all rows of a table
     Sample(sample::Args),
