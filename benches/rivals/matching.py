@@ -10,6 +10,7 @@ objective. `--data` adds the pairs of checkpoints in DIR (three orders of layers
 import argparse
 import datetime
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -266,6 +267,86 @@ def merging(folder, megabytes):
     return {"name": f"mean of two files of {megabytes} MB", "seconds": runs, "peak_rss_bytes": record["peak_rss_bytes"]}
 
 
+def llama(folder, name, layers, hidden=2048, inner=5632, vocabulary=4096):
+    """A bfloat16 checkpoint of the shapes of a Llama with random weights, in the layout mergekit reads."""
+    home = folder / name
+    home.mkdir()
+    shapes = {"model.embed_tokens.weight": (vocabulary, hidden), "lm_head.weight": (vocabulary, hidden), "model.norm.weight": (hidden,)}
+    for k in range(layers):
+        for part in "qkvo":
+            shapes[f"model.layers.{k}.self_attn.{part}_proj.weight"] = (hidden, hidden)
+        shapes[f"model.layers.{k}.mlp.gate_proj.weight"] = shapes[f"model.layers.{k}.mlp.up_proj.weight"] = (inner, hidden)
+        shapes[f"model.layers.{k}.mlp.down_proj.weight"] = (hidden, inner)
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            shapes[f"model.layers.{k}.{norm}.weight"] = (hidden,)
+    rng = np.random.default_rng(len(name))
+    write(home / "model.safetensors", {n: rng.standard_normal(shape, np.float32) for n, shape in shapes.items()}, "BF16")
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden, "intermediate_size": inner,
+              "num_hidden_layers": layers, "num_attention_heads": 16, "num_key_value_heads": 16, "vocab_size": vocabulary,
+              "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "torch_dtype": "bfloat16", "tie_word_embeddings": False}
+    (home / "config.json").write_text(json.dumps(config))
+    return home
+
+
+def watched(command):
+    """Seconds of a command and its largest anonymous memory, as far as looks every 10 ms see it."""
+    start = time.perf_counter()
+    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    largest = 0
+    while process.poll() is None:
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            largest = max(largest, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")), 0)
+        except (FileNotFoundError, ProcessLookupError):
+            break
+        time.sleep(0.01)
+    errors = process.stderr.read()
+    if process.wait():
+        raise RuntimeError(f"{command[0]}: {errors[-500:]}")
+    return time.perf_counter() - start, largest * 1024
+
+
+def against_mergekit(folder, layers):
+    """The linear merge of two Llama-shaped checkpoints, whole commands, beside mergekit where it is installed."""
+    program = Path(sys.executable).parent / "mergekit-yaml"
+    if not program.exists():
+        say("mergekit is not installed")
+        return None
+    models = [llama(folder, name, layers) for name in ("one", "other")]
+    size = sum(f.stat().st_size for f in models[0].iterdir())
+    say(f"mergekit: two checkpoints of {size / 2**20:.0f} MB")
+    recipe = folder / "recipe.yml"
+    recipe.write_text("merge_method: linear\ndtype: bfloat16\nmodels:\n" +
+                      "".join(f"  - model: {m}\n    parameters: {{weight: 0.5}}\n" for m in models))
+    ours = [PROGRAM, "merge", *(m / "model.safetensors" for m in models), "--no-match", "-o", folder / "ours.safetensors", "-q"]
+    theirs = [program, recipe, folder / "theirs", "--no-copy-tokenizer"]
+    seconds = {"subspan merge": [], "mergekit linear": [], "mergekit, nothing to do": []}
+    memory = {"subspan merge": [], "mergekit linear": []}
+    for _ in range(3):
+        for name, command in (("subspan merge", ours), ("mergekit linear", theirs), ("mergekit, nothing to do", [program, "--help"])):
+            took, largest = watched(command)
+            seconds[name].append(took)
+            if name in memory:
+                memory[name].append(largest)
+        own = read_raw(folder / "ours.safetensors")
+        other = {}
+        for shard in sorted((folder / "theirs").glob("*.safetensors")):
+            other |= read_raw(shard)
+        different = sum(int(np.count_nonzero(own[n] != other[n])) for n in own)
+        shutil.rmtree(folder / "theirs")
+    return {"name": f"linear merge of two Llama-shaped checkpoints of {size / 2**20:.0f} MB", "seconds": seconds,
+            "anonymous_bytes": memory, "values_that_differ": different}
+
+
+def read_raw(path):
+    """The 16-bit words of every bfloat16 tensor of a file."""
+    data = np.memmap(path, np.uint8, "r")
+    length = int.from_bytes(data[:8].tobytes(), "little")
+    header = json.loads(data[8 : 8 + length].tobytes())
+    return {n: np.frombuffer(data[8 + length + e["data_offsets"][0] : 8 + length + e["data_offsets"][1]], "<u2")
+            for n, e in header.items() if n != "__metadata__"}
+
+
 def random_mlp(path, width, seed):
     rng = np.random.default_rng(seed)
     sizes = [784, width, width, width, 10]
@@ -292,6 +373,8 @@ def summary(run):
     for part in run["assignments"] + run["merging"]:
         lines += [f"**{part['name']}**", "", "| | median seconds |", "|---|---|"]
         lines += [f"| {name} | {median(v):.3f} |" for name, v in part["seconds"].items()] + [""]
+        for name, v in part.get("anonymous_bytes", {}).items():
+            lines += [f"{name}: {median(v) / 2**20:.0f} MB of memory of its own.", ""]
     return "\n".join(lines)
 
 
@@ -333,6 +416,8 @@ def main():
         run["assignments"].append(assignments(f"uniform, n = {options.lap}", [uniform], 3))
         run["assignments"].append(assignments(f"gauss, n = {options.lap}", [gauss(options.lap, 0)], 3))
         run["merging"].append(merging(folder, options.megabytes))
+        beside = against_mergekit(folder, 2 if options.quick else 8)
+        run["merging"] += [beside] if beside else []
         (out / "run.json").write_text(json.dumps(run, indent=1) + "\n")
         (out / "summary.md").write_text(summary(run) + "\n")
     print(summary(run))
