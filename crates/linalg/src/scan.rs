@@ -3,9 +3,10 @@
 //! Costs are stored as `C`, computed with as `T` (the same or wider). Each scan is compiled for every vector width and the widest
 //! one of the machine runs; lanes are fixed, so the results do not depend on it. Floor: one read of the row and of the duals.
 
-use pulp::Arch;
+use pulp::{Simd, WithSimd};
 
 use crate::real::Real;
+use crate::simd::dispatch;
 
 /// Independent minima side by side.
 const LANES: usize = 16;
@@ -32,7 +33,22 @@ pub struct TwoSmallest<T> {
 /// ```
 pub fn two_smallest<C: Real, T: Real + From<C>>(costs: &[C], duals: &[T]) -> TwoSmallest<T> {
     assert_eq!(costs.len(), duals.len(), "one dual per column");
-    Arch::new().dispatch(|| two_smallest_here(costs, duals))
+    dispatch(FindTwoSmallest { costs, duals })
+}
+
+// Each scan is a struct, not a closure: a closure's body is not inlined where the vector width is known.
+struct FindTwoSmallest<'a, C, T> {
+    costs: &'a [C],
+    duals: &'a [T],
+}
+
+impl<C: Real, T: Real + From<C>> WithSimd for FindTwoSmallest<'_, C, T> {
+    type Output = TwoSmallest<T>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> TwoSmallest<T> {
+        two_smallest_here(self.costs, self.duals)
+    }
 }
 
 #[inline(always)]
@@ -111,7 +127,23 @@ impl<T: Real> Frontier<T> {
         T: From<C>,
     {
         assert!(costs.len() == self.distance.len() && costs.len() == self.before.len(), "one cost per column");
-        Arch::new().dispatch(|| relax_here(self, row as u32, costs, base))
+        dispatch(Relax { frontier: self, row: row as u32, costs, base })
+    }
+}
+
+struct Relax<'a, C, T> {
+    frontier: &'a mut Frontier<T>,
+    row: u32,
+    costs: &'a [C],
+    base: T,
+}
+
+impl<C: Real, T: Real + From<C>> WithSimd for Relax<'_, C, T> {
+    type Output = (usize, T);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> (usize, T) {
+        relax_here(self.frontier, self.row, self.costs, self.base)
     }
 }
 
@@ -161,38 +193,62 @@ fn relax_here<C: Real, T: Real + From<C>>(frontier: &mut Frontier<T>, row: u32, 
 /// If the lengths differ.
 pub fn column_minima<C: Real>(row: usize, costs: &[C], minima: &mut [C], rows: &mut [u32]) {
     assert!(costs.len() == minima.len() && costs.len() == rows.len(), "one minimum per column");
-    Arch::new().dispatch(|| {
-        for ((c, m), r) in costs.iter().zip(minima.iter_mut()).zip(rows.iter_mut()) {
+    dispatch(ColumnMinima { row: row as u32, costs, minima, rows });
+}
+
+struct ColumnMinima<'a, C> {
+    row: u32,
+    costs: &'a [C],
+    minima: &'a mut [C],
+    rows: &'a mut [u32],
+}
+
+impl<C: Real> WithSimd for ColumnMinima<'_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for ((c, m), r) in self.costs.iter().zip(self.minima).zip(self.rows) {
             let less = *c < *m;
             *m = if less { *c } else { *m };
-            *r = if less { row as u32 } else { *r };
+            *r = if less { self.row } else { *r };
         }
-    });
+    }
 }
 
 /// The largest absolute value of a row; not finite if any value is not.
 pub fn max_abs<C: Real>(costs: &[C]) -> f64 {
-    Arch::new().dispatch(|| {
+    dispatch(MaxAbs { costs })
+}
+
+struct MaxAbs<'a, C> {
+    costs: &'a [C],
+}
+
+impl<C: Real> WithSimd for MaxAbs<'_, C> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f64 {
         let mut largest = [0.0f64; LANES];
         // A NaN is never larger, so its presence is kept apart: 0 · x is 0 for finite numbers only.
         let mut unlike = [0.0f64; LANES];
-        let (blocks, rest) = costs.as_chunks::<LANES>();
-        let mut one = |l: usize, c: C| {
-            let x = c.to_f64();
-            let size = x.abs();
-            largest[l] = if size > largest[l] { size } else { largest[l] };
-            unlike[l] += 0.0 * x;
-        };
+        let (blocks, rest) = self.costs.as_chunks::<LANES>();
         for block in blocks {
-            for (l, c) in block.iter().enumerate() {
-                one(l, *c);
+            for l in 0..LANES {
+                let x = block[l].to_f64();
+                let size = x.abs();
+                largest[l] = if size > largest[l] { size } else { largest[l] };
+                unlike[l] += 0.0 * x;
             }
         }
         for (l, c) in rest.iter().enumerate() {
-            one(l, *c);
+            let x = c.to_f64();
+            largest[l] = largest[l].max(x.abs());
+            unlike[l] += 0.0 * x;
         }
         largest.iter().copied().fold(0.0, f64::max) + unlike.iter().sum::<f64>()
-    })
+    }
 }
 
 #[cfg(test)]

@@ -24,11 +24,13 @@ pub enum Rule {
 const STRAIGHT: f64 = 1e-6;
 /// Bytes of output per block: several fit into the second-level cache together with their inputs.
 const BLOCK_BYTES: usize = 1 << 17;
-/// Blocks per batch handed to the sink: enough for every thread, 8 MiB of private memory.
-const BATCH: usize = 64;
+/// Blocks per batch handed to the sink: enough for every thread, 2 MiB of private memory, twice.
+const BATCH: usize = 16;
+/// Elements mixed at once in single precision: they and their sum stay in the first-level cache.
+const TILE: usize = 2048;
 
-/// Where merged bytes go, in order.
-pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
+/// Where merged bytes go, in order. It may run on another thread, one batch behind the computation.
+pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + Send + 'a;
 
 /// Merges one tensor of several models, moved already, into `sink` as the first one's dtype. Sums are in double precision, for
 /// half precision in single; each element is rounded once. Tensors that are no floating numbers are the first model's. The bits
@@ -56,8 +58,7 @@ pub fn merge_tensor(sources: &[Gathered<'_>], weights: &[f64], rule: Rule, sink:
     let parts: Vec<(&Gathered<'_>, f64)> = sources.iter().zip(weights).filter(|(_, w)| *w != 0.0).collect();
     let row = first.row_bytes();
     let rows = (BLOCK_BYTES / row.max(1)).max(1);
-    let mut buffer = Vec::new();
-    for batch in batches(first.n_rows(), rows * BATCH) {
+    let mix = |batch: Range<usize>, buffer: &mut Vec<u8>| {
         buffer.resize(batch.len() * row, 0);
         buffer.par_chunks_mut((rows * row).max(1)).enumerate().for_each_init(Scratch::default, |scratch, (k, out)| {
             let start = batch.start + k * rows;
@@ -67,7 +68,17 @@ pub fn merge_tensor(sources: &[Gathered<'_>], weights: &[f64], rule: Rule, sink:
                 _ => mix_f64(&parts, rows, view.dtype, out, scratch),
             }
         });
-        sink(&buffer)?;
+    };
+    // One batch is written while the next one is computed.
+    let (mut ready, mut next) = (Vec::new(), Vec::new());
+    for batch in batches(first.n_rows(), rows * BATCH) {
+        let write = || if ready.is_empty() { Ok(()) } else { sink(&ready) };
+        let (written, ()) = rayon::join(write, || mix(batch, &mut next));
+        written?;
+        std::mem::swap(&mut ready, &mut next);
+    }
+    if !ready.is_empty() {
+        sink(&ready)?;
     }
     Ok(false)
 }
@@ -104,6 +115,7 @@ fn batches(n_rows: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
 #[derive(Default)]
 struct Scratch {
     bytes: Vec<u8>,
+    gathered: Vec<Vec<u8>>,
     wide: Vec<f32>,
     wider: Vec<f64>,
     sum: Vec<f32>,
@@ -122,22 +134,24 @@ fn bytes_of<'b>(source: &'b Gathered<'_>, rows: Range<usize>, buffer: &'b mut Ve
 
 fn mix_f32(parts: &[(&Gathered<'_>, f64)], rows: Range<usize>, dtype: DType, out: &mut [u8], s: &mut Scratch) {
     let n = out.len() / dtype.size();
-    s.wide.resize(n, 0.0);
-    s.sum.resize(n, 0.0);
-    for (k, (source, weight)) in parts.iter().enumerate() {
-        let bytes = bytes_of(source, rows.clone(), &mut s.bytes);
-        widen_f32(source.view().dtype, bytes, &mut s.wide);
-        let w = *weight as f32;
-        if k == 0 {
-            s.sum.iter_mut().zip(&s.wide).for_each(|(sum, v)| *sum = w * v);
-        } else {
-            s.sum.iter_mut().zip(&s.wide).for_each(|(sum, v)| *sum += w * v);
+    s.gathered.resize(parts.len(), Vec::new());
+    let each = parts.iter().zip(&mut s.gathered);
+    let sources: Vec<(DType, &[u8], f32)> = each
+        .map(|((source, w), buffer)| (source.view().dtype, bytes_of(source, rows.clone(), buffer), *w as f32))
+        .collect();
+    s.wide.resize(TILE, 0.0);
+    s.sum.resize(TILE, 0.0);
+    for (start, out) in (0..n).step_by(TILE).zip(out.chunks_mut(TILE * dtype.size())) {
+        let len = out.len() / dtype.size();
+        let (wide, sum) = (&mut s.wide[..len], &mut s.sum[..len]);
+        // Minus zero is the sum of nothing that keeps the sign of whatever is added.
+        sum.fill(if sources.is_empty() { 0.0 } else { -0.0 });
+        for (dtype, bytes, w) in &sources {
+            widen_f32(*dtype, &bytes[start * dtype.size()..(start + len) * dtype.size()], wide);
+            sum.iter_mut().zip(&*wide).for_each(|(sum, v)| *sum += w * v);
         }
+        narrow_f32(dtype, sum, out);
     }
-    if parts.is_empty() {
-        s.sum.fill(0.0);
-    }
-    narrow_f32(dtype, &s.sum, out);
 }
 
 fn mix_f64(parts: &[(&Gathered<'_>, f64)], rows: Range<usize>, dtype: DType, out: &mut [u8], s: &mut Scratch) {
