@@ -1,5 +1,6 @@
 //! `cargo run --release -p subspan-benches -- COMMAND`: what Subspan costs, measured.
 
+mod cluster;
 mod connect;
 mod job;
 mod kernels;
@@ -14,6 +15,11 @@ const USAGE: &str = "usage: subspan-benches <command>
   kernels [--json FILE]      the inner loops of subspan-linalg against gemm and memory bandwidth; raw data to FILE
   step [C,D,K ..] [--json FILE]
                              one step of the optimizer of class subspaces (momentum, projection, move), one thread, f32
+  cluster [PART ..] [--json FILE]
+                             a training step of clustering (exact, shortcut), Sinkhorn, the graph of nearest rows, predictions
+                             and a fit. Parts: step, sinkhorn, graph, predict, fit
+  cluster-step exact|fast REPEATS
+                             one of the two steps alone; one JSON line
   merge DIR OUT [--cifar FILE.npz] [--only PART,..]
                              linear mode connectivity on the checkpoints and data in DIR; OUT/run.json. Parts: mnist_pair,
                              fresh_mnist, fresh_fashion, digits, width, weight_decay, resnet
@@ -33,6 +39,12 @@ fn main() -> ExitCode {
         ["kernels", "--json", file] => kernels::run(Some(file)),
         ["step", shapes @ .., "--json", file] => step::run(shapes, Some(file)),
         ["step", shapes @ ..] => step::run(shapes, None),
+        ["cluster", parts @ .., "--json", file] => cluster::run(parts, Some(file)),
+        ["cluster", parts @ ..] => cluster::run(parts, None),
+        ["cluster-step", kind @ ("exact" | "fast"), repeats] => match repeats.parse() {
+            Ok(repeats) => cluster::step(kind, repeats),
+            Err(_) => Err(format!("{repeats} is no number of repeats").into()),
+        },
         ["merge", data, out, flags @ ..] => merge(data, out, flags),
         ["lap", repeats, files @ ..] if !files.is_empty() => match repeats.parse() {
             Ok(repeats) => lap::run(files, repeats),

@@ -34,8 +34,12 @@ struct Header {
 }
 
 /// Names of affinities in a file.
-const AFFINITIES: [(&str, Affinity); 3] =
-    [("cosine", Affinity::Cosine), ("absolute", Affinity::Absolute), ("weighted", Affinity::Weighted)];
+const AFFINITIES: [(&str, Affinity); 4] = [
+    ("cosine", Affinity::Cosine),
+    ("absolute", Affinity::Absolute),
+    ("weighted", Affinity::Weighted),
+    ("pursuit", Affinity::Pursuit),
+];
 
 /// A model of this program.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,7 +13,9 @@ use crate::{idx, npy, npz, path_and_part, tensors};
 /// Matrix formats, for the hint of an unknown one.
 const SUPPORTED: &str = ".npy, .npz:KEY, .safetensors:TENSOR, idx or idx.gz, .parquet";
 /// The columns that `subspan sample` puts before the input's own.
-const SAMPLE_COLUMNS: [&str; 3] = ["row_id", "probability", "weight"];
+const SAMPLE_COLUMNS: [&str; 3] = ["row_id", "probability", SAMPLE_WEIGHT];
+/// The one of them that says how many rows of the table a row stands for.
+const SAMPLE_WEIGHT: &str = "weight";
 /// Values converted at a time.
 const BLOCK_VALUES: usize = 1 << 18;
 
@@ -26,6 +28,8 @@ pub struct Matrix {
     n_rows: usize,
     n_cols: usize,
     content: Content,
+    /// Whether the rows are those of a sample, with their weights.
+    sampled: bool,
 }
 
 #[derive(Debug)]
@@ -63,7 +67,8 @@ impl Matrix {
     fn from_table(path: &str) -> Result<Self> {
         let mut table = Table::open(path, &TableOptions::default()).map_err(own)?;
         // What `sample` writes beside the input's columns is no feature.
-        if SAMPLE_COLUMNS.iter().all(|name| table.column_names().iter().any(|c| c == name)) {
+        let sampled = SAMPLE_COLUMNS.iter().all(|name| table.column_names().iter().any(|c| c == name));
+        if sampled {
             let exclude = SAMPLE_COLUMNS.map(String::from).to_vec();
             table = Table::open(path, &TableOptions { exclude, ..TableOptions::default() }).map_err(own)?;
         }
@@ -75,7 +80,31 @@ impl Matrix {
             });
         }
         let (n_rows, n_cols) = (table.n_input_rows(), table.n_cols());
-        Self::new(path, path, vec![n_rows, n_cols as u64], n_rows, n_cols, Content::Table(Box::new(table)))
+        let matrix =
+            Self::new(path, path, vec![n_rows, n_cols as u64], n_rows, n_cols, Content::Table(Box::new(table)))?;
+        Ok(Self { sampled, ..matrix })
+    }
+
+    /// The weights of rows that `subspan sample` wrote; `None` for any other matrix.
+    ///
+    /// # Errors
+    /// Failed reads, [`IoError::Missing`].
+    pub fn sample_weights(&self) -> Result<Option<Vec<f64>>> {
+        if !self.sampled {
+            return Ok(None);
+        }
+        let options = TableOptions { columns: Some(vec![SAMPLE_WEIGHT.into()]), ..TableOptions::default() };
+        let table = Table::open(&self.path, &options).map_err(own)?;
+        let mut weights = Vec::with_capacity(self.n_rows);
+        for chunk in 0..table.n_chunks() {
+            table
+                .scan(chunk, &mut |block| {
+                    weights.extend_from_slice(block.values);
+                    Ok(())
+                })
+                .map_err(own)?;
+        }
+        Ok(Some(weights))
     }
 
     fn new(path: &str, file: &str, shape: Vec<u64>, n_rows: u64, n_cols: usize, content: Content) -> Result<Self> {
@@ -85,7 +114,7 @@ impl Matrix {
         }
         // What does not fit the address space was refused with the file's length; a table's rows may still be too many.
         let n_rows = usize::try_from(n_rows).map_err(|_| IoError::unsupported(path, "too many rows"))?;
-        Ok(Self { path: path.into(), file: file.into(), shape, n_rows, n_cols, content })
+        Ok(Self { path: path.into(), file: file.into(), shape, n_rows, n_cols, content, sampled: false })
     }
 
     /// Number of samples.

@@ -2,7 +2,10 @@
 
 use std::sync::Once;
 
-use faer::{Par, Side, linalg::solvers::Solve};
+use faer::{
+    Par, Side,
+    linalg::solvers::{DenseSolveCore, Solve},
+};
 
 use crate::{LinalgError, Mat};
 
@@ -60,6 +63,11 @@ impl Cholesky {
     /// Solves `G X = B` for all columns of `B`.
     pub fn solve_mat(&self, b: &Mat) -> Mat {
         Mat::from_faer(self.llt.solve(b.faer()).as_ref())
+    }
+
+    /// `G⁻¹`, both triangles filled.
+    pub fn inverse(&self) -> Mat {
+        Mat::from_faer(self.llt.inverse().as_ref())
     }
 
     /// The factor `L`, lower triangular.

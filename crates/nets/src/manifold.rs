@@ -8,7 +8,7 @@
 use subspan::cluster::learn::{Step, Views, manifold_step, spread_step};
 use subspan::cluster::rate::EPS2;
 use subspan::cluster::{Head, Layer, Learner, Problem};
-use subspan::draw::Stream;
+use subspan::draw::{Rng, Stream};
 use subspan::{Error, Observer, Result};
 
 use crate::error::NetError;
@@ -209,10 +209,12 @@ impl<'a> Batches<'a> {
     }
 
     fn next(&mut self) -> Vec<f32> {
-        let Problem { rows, n_cols: d, neighbours, k, seed } = *self.problem;
+        let Problem { rows, n_cols: d, weights, neighbours, k, seed } = *self.problem;
         let n = rows.len() / d;
         if self.at + self.size > self.order.len() {
-            self.order = Stream::new(seed, "head batches").rng(self.epoch).permutation(n);
+            let mut rng = Stream::new(seed, "head batches").rng(self.epoch);
+            let drawn = drawn(n, weights, &mut rng);
+            self.order = rng.permutation(n).into_iter().map(|i| drawn[i]).collect();
             (self.at, self.epoch) = (0, self.epoch + 1);
         }
         let own = &self.order[self.at..self.at + self.size];
@@ -222,6 +224,25 @@ impl<'a> Batches<'a> {
         let all: Vec<usize> = own.iter().copied().chain(second).collect();
         all.into_iter().flat_map(|i| &rows[i * d..(i + 1) * d]).copied().collect()
     }
+}
+
+/// The rows of an epoch: all, or as many, each as often as its weight says, to within one (systematic sampling).
+fn drawn(n: usize, weights: &[f64], rng: &mut Rng) -> Vec<usize> {
+    if weights.is_empty() {
+        return (0..n).collect();
+    }
+    let step = weights.iter().sum::<f64>() / n as f64;
+    let (mut next, mut sum, mut out) = (rng.uniform() * step, 0.0, Vec::with_capacity(n));
+    for (i, weight) in weights.iter().enumerate() {
+        sum += weight;
+        while next < sum && out.len() < n {
+            out.push(i);
+            next += step;
+        }
+    }
+    // Rounding may leave the last place empty.
+    out.resize(n, n - 1);
+    out
 }
 
 #[cfg(test)]
@@ -251,7 +272,7 @@ mod tests {
         let rows = rows(n);
         // Two rows further on is one of the same bundle.
         let neighbours: Vec<u32> = (0..n).flat_map(|i| [(i + 2) % n, (i + 4) % n]).map(|i| i as u32).collect();
-        let problem = Problem { rows: &rows, n_cols: 4, neighbours: &neighbours, k: 2, seed: 1 };
+        let problem = Problem { rows: &rows, n_cols: 4, weights: &[], neighbours: &neighbours, k: 2, seed: 1 };
         let settings = Manifold {
             hidden: 16,
             n_dims: 6,

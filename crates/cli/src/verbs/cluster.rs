@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use subspan::RunRecord;
 use subspan::cluster::{
-    self, AffinityKind, Agreement, Candidate, Clusters, Config, Features, Method, Outcome, Scattering,
+    self, AffinityKind, Agreement, Candidate, Clusters, Config, Features, Method, Outcome, Scattering, ZeroRows,
 };
+use subspan::record::InputRecord;
 use subspan_io::{
     AtomicFile, Labels, Matrix, OutputDirectory, write_bytes_atomically, write_clustering, write_json,
     write_membership, write_npy_f32, write_npy_i64, write_subspaces,
@@ -39,8 +40,15 @@ pub(crate) struct Args {
     /// raw: values as they are; scattering: for images (N x H x W), wavelet features that small shifts hardly move
     #[arg(long, default_value = "raw", value_parser = ["raw", "scattering"])]
     features: String,
-    /// What counts as near: cosine of rows, its absolute value, or least-squares self-representation, for subspaces that overlap
-    /// [default: cosine]
+    /// How many rows each row stands for: one number per row, in any of the formats of a matrix, or none to count all alike
+    /// [default: the weights in a file that subspan sample wrote]
+    #[arg(long, value_name = "WEIGHTS")]
+    weights: Option<String>,
+    /// Rows that equal the mean have no direction. refuse: they are an error; drop: they are left out, counted and labelled like new rows
+    #[arg(long, default_value = "refuse", value_parser = ["refuse", "drop"])]
+    zero_rows: String,
+    /// What counts as near: cosine of rows, its absolute value, or how rows represent each other, for subspaces that overlap: by
+    /// least squares (lsr) or by a pursuit of few rows (omp) [default: cosine and, for few rows, lsr are tried]
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(AffinityKind::names()))]
     affinity: Option<String>,
     /// Neighbours per row of the graph [default: 15 and 64 are tried]
@@ -62,6 +70,7 @@ pub(crate) struct Job {
     matrix: String,
     truth: Option<String>,
     scattering: bool,
+    weights: Option<String>,
     config: Config,
     output: PathBuf,
 }
@@ -82,11 +91,13 @@ impl Job {
             neighbours: args.neighbours,
             max_clusters: args.max_clusters,
             anchors: args.anchors,
+            zero_rows: if args.zero_rows == "drop" { ZeroRows::Drop } else { ZeroRows::Refuse },
             ..Config::default()
         };
         config.check()?;
         let scattering = args.features == "scattering";
-        Ok(Self { matrix: args.matrix, truth: args.truth, scattering, config, output: args.output })
+        let Args { matrix, truth, weights, output, .. } = args;
+        Ok(Self { matrix, truth, scattering, weights, config, output })
     }
 }
 
@@ -136,6 +147,7 @@ impl Outputs {
 pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let mut inputs = vec![job.matrix.as_str()];
     inputs.extend(job.truth.as_deref());
+    inputs.extend(weights_file(job));
     let directory = OutputDirectory::create(&job.output)?;
     let outputs = Outputs::create(&directory, &inputs, session)?;
     let watch = session.watch();
@@ -143,6 +155,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let matrix = Matrix::open(&job.matrix)?;
     job.config.check_rows(matrix.n_rows())?;
     let truth = job.truth.as_ref().map(|truth| read_truth(truth, &matrix, &job.matrix)).transpose()?;
+    let weights = read_weights(job, &matrix)?;
     let raw = matrix.to_f32()?;
     let scattering = if job.scattering { Some(filters(&matrix, &job.matrix)?) } else { None };
     let (values, n_cols) = match &scattering {
@@ -152,7 +165,10 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
         }
         None => (Cow::Borrowed(&raw), matrix.n_cols()),
     };
-    let features = Features::new(&values, n_cols)?;
+    let mut features = Features::new(&values, n_cols)?;
+    if let Some((weights, _)) = &weights {
+        features = features.weighted(weights)?;
+    }
     let mut outcome = match job.config.method {
         Method::Projection => cluster::run(&features, &job.config, session.seed, &watch)?,
         Method::Mlc => {
@@ -170,7 +186,9 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let mut record = session.record("cluster");
     record.inputs.push(matrix.input_record()?);
     record.inputs.extend(truth.as_ref().map(|t| t.input.clone()));
+    record.inputs.extend(weights.as_ref().and_then(|(_, input)| input.clone()));
     configure(&mut record, &job.config);
+    record.configure("weights", weights.as_ref().map(|_| job.weights.as_deref().unwrap_or("sample")));
     record.configure("features", if job.scattering { "scattering" } else { "raw" });
     record.configure("output", job.output.display().to_string());
     results(&mut record, &outcome, agreement);
@@ -192,6 +210,30 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     directory.keep();
     let summary = summary(job, &matrix, &outcome, agreement, &record);
     Ok(Done { title, records: vec![record], summary })
+}
+
+/// The file of the weights, if they are in one of their own.
+fn weights_file(job: &Job) -> Option<&str> {
+    job.weights.as_deref().filter(|w| *w != NO_WEIGHTS)
+}
+
+/// Makes all rows count alike.
+const NO_WEIGHTS: &str = "none";
+
+/// The rows' weights: those of a file of their own, with what was read, or those of a sample.
+fn read_weights(job: &Job, matrix: &Matrix) -> Result<Option<(Vec<f64>, Option<InputRecord>)>, Failure> {
+    let Some(path) = weights_file(job) else {
+        let own = if job.weights.is_some() { None } else { matrix.sample_weights()? };
+        return Ok(own.map(|w| (w, None)));
+    };
+    let column = Matrix::open(path)?;
+    let values = column.to_f64()?;
+    if values.len() != matrix.n_rows() {
+        let (n, m) = (count(values.len() as u64), count(matrix.n_rows() as u64));
+        let message = format!("{path} has {n} weights for the {m} samples of {}", job.matrix);
+        return Err(Failure::Work { message, hint: None });
+    }
+    Ok(Some((values, Some(column.input_record()?))))
 }
 
 /// Filters for a matrix of images.
@@ -236,12 +278,14 @@ pub(crate) fn configure(record: &mut RunRecord, config: &Config) {
     record.configure("max_clusters", config.max_clusters);
     record.configure("starts", config.starts);
     record.configure("anchors", config.anchors);
+    record.configure("zero_rows", if config.zero_rows == ZeroRows::Drop { "drop" } else { "refuse" });
 }
 
 pub(crate) fn results(record: &mut RunRecord, outcome: &Outcome, agreement: Option<Agreement>) {
     let (summary, clusters) = (&outcome.summary, &outcome.clusters);
     record.result("clusters", clusters.len());
     record.result("sizes", clusters.iter().map(|c| c.size).collect::<Vec<_>>());
+    record.result("shares", clusters.iter().map(|c| c.share).collect::<Vec<_>>());
     let curve = summary.count.as_ref().map_or(&[][..], |c| &c.curve);
     record.result("coding_length_curve", curve);
     record.result("ranks", clusters.iter().map(|c| c.subspace.dim()).collect::<Vec<_>>());
@@ -276,8 +320,20 @@ fn summary(job: &Job, matrix: &Matrix, outcome: &Outcome, agreement: Option<Agre
         },
     );
     let sizes: Vec<usize> = outcome.clusters.iter().map(|c| c.size).collect();
-    let (largest, smallest) = (sizes[0], sizes[clusters - 1]);
-    out.line("sizes", format!("{} to {}", count(smallest as u64), count(largest as u64)));
+    let [smallest, largest] = [sizes.iter().min(), sizes.iter().max()].map(|s| count(s.map_or(0, |s| *s as u64)));
+    out.line("sizes", format!("{smallest} to {largest}"));
+    if record.config.get("weights").is_some_and(|w| !w.is_null()) {
+        let shares = [outcome.clusters[clusters - 1].share, outcome.clusters[0].share];
+        let effective = count(figures.effective_rows.round() as u64);
+        out.line(
+            "weights",
+            format!(
+                "clusters have {} to {} of the weight; worth {effective} equal rows",
+                percent(shares[0]),
+                percent(shares[1])
+            ),
+        );
+    }
     let mut ranks: Vec<usize> = outcome.clusters.iter().map(|c| c.subspace.dim()).collect();
     ranks.sort_unstable();
     out.line("ranks", format!("{} in the middle, {} to {}", ranks[clusters / 2], ranks[0], ranks[clusters - 1]));

@@ -50,6 +50,9 @@ impl Job {
     }
 }
 
+/// Rows labelled by a clustering at a time.
+const BLOCK_ROWS: usize = 1 << 16;
+
 /// What any model says of samples.
 struct Answer {
     names: Vec<String>,
@@ -75,16 +78,28 @@ impl Answer {
         })
     }
 
-    fn of_clusters(model: &cluster::Model, values: &[f32], shares: bool) -> Result<Self, Failure> {
-        let predicted = model.predict(&Features::new(values, model.n_cols())?, shares)?;
-        let sum: f64 = predicted.confidence.iter().map(|c| f64::from(*c)).sum();
-        Ok(Self {
+    /// Block by block, so that the rows of a large file are never in memory together.
+    fn of_clusters(model: &cluster::Model, samples: &dyn Samples, shares: bool) -> Result<Self, Failure> {
+        let n = samples.n_rows();
+        let mut out = Self {
             names: (0..model.clusters).map(|c| c.to_string()).collect(),
-            confidence: sum / predicted.labels.len() as f64,
-            codes: predicted.labels,
-            probabilities: predicted.shares,
-            strangeness: predicted.strangeness,
-        })
+            codes: Vec::with_capacity(n),
+            confidence: 0.0,
+            probabilities: Vec::new(),
+            strangeness: Vec::with_capacity(n),
+        };
+        let mut values = Vec::new();
+        for first in (0..n).step_by(BLOCK_ROWS) {
+            let rows: Vec<usize> = (first..n.min(first + BLOCK_ROWS)).collect();
+            values.resize(rows.len() * samples.n_cols(), 0.0);
+            samples.gather(&rows, &mut values)?;
+            let predicted = model.predict(&Features::new(&values, model.n_cols())?, shares)?;
+            out.confidence += predicted.confidence.iter().map(|c| f64::from(*c)).sum::<f64>() / n as f64;
+            out.codes.extend(predicted.labels);
+            out.probabilities.extend(predicted.shares);
+            out.strangeness.extend(predicted.strangeness);
+        }
+        Ok(out)
     }
 }
 
@@ -121,7 +136,7 @@ pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
     watch.phase("predict");
     let predicted = match &model {
         AnyModel::Classifier(model) => Answer::of_classes(model, &matrix.samples(IN_MEMORY)?)?,
-        AnyModel::Clustering(model) => Answer::of_clusters(model, &matrix.to_f32()?, proba.is_some())?,
+        AnyModel::Clustering(model) => Answer::of_clusters(model, &matrix.samples(IN_MEMORY)?, proba.is_some())?,
     };
     watch.phase("write");
     let (n, n_classes) = (predicted.codes.len(), predicted.names.len());

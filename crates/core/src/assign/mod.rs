@@ -3,3 +3,4 @@
 pub mod lap;
 pub mod quadratic;
 pub mod sinkhorn;
+pub mod truncated;

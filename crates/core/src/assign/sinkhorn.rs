@@ -91,8 +91,17 @@ const MAX_STEP: f64 = 1.0;
 /// assert!((u[0] * u[2] * 5.0 - 0.5).abs() < 1e-5);
 /// ```
 pub fn scale(kernel: &dyn Kernel, options: &Options) -> Scaling {
+    scale_to(kernel, &vec![1.0; kernel.side()], options)
+}
+
+/// [`scale`] to given row sums: a row of mass 2 counts like two rows of mass 1 that share it. Errors are relative to the mass.
+///
+/// # Panics
+/// If there is not one mass per row. Masses must be positive.
+pub fn scale_to(kernel: &dyn Kernel, mass: &[f64], options: &Options) -> Scaling {
     let n = kernel.side();
-    let mut state = State { kernel, u: vec![1.0; n], sums: vec![0.0; n], products: 0 };
+    assert_eq!(mass.len(), n, "one mass per row");
+    let mut state = State { kernel, mass, u: vec![1.0; n], sums: vec![0.0; n], products: 0 };
     state.update();
     let mut error = state.error();
     for _ in 0..options.sweeps {
@@ -123,6 +132,8 @@ pub fn scale(kernel: &dyn Kernel, options: &Options) -> Scaling {
 
 struct State<'a> {
     kernel: &'a dyn Kernel,
+    /// What the rows shall sum to.
+    mass: &'a [f64],
     u: Vec<f64>,
     /// `u ⊙ K u`.
     sums: Vec<f64>,
@@ -137,22 +148,22 @@ impl State<'_> {
     }
 
     fn error(&self) -> f64 {
-        let worst =
-            self.sums.iter().map(|s| (s - 1.0).abs()).fold(0.0, |m: f64, e| if e > m || e.is_nan() { e } else { m });
+        let off = self.sums.iter().zip(self.mass).map(|(s, m)| (s / m - 1.0).abs());
+        let worst = off.fold(0.0, |m: f64, e| if e > m || e.is_nan() { e } else { m });
         // A row sum of zero or of NaN belongs to a row without entries.
         if self.sums.iter().all(|s| *s > 0.0) { worst } else { f64::INFINITY }
     }
 
-    /// `u ← √(u / K u) = u / √(row sum)`.
+    /// `u ← √(mass · u / K u) = u / √(row sum / mass)`.
     fn sweep(&mut self) {
-        self.u.iter_mut().zip(&self.sums).for_each(|(u, s)| *u /= s.sqrt());
+        self.u.iter_mut().zip(&self.sums).zip(self.mass).for_each(|((u, s), m)| *u /= (s / m).sqrt());
         self.update();
     }
 
-    /// `u ← u exp(δ)` with `(diag(row sums) + Γ) δ = 1 − row sums`.
+    /// `u ← u exp(δ)` with `(diag(row sums) + Γ) δ = mass − row sums`.
     fn newton(&mut self, max_inner: usize) {
         let n = self.u.len();
-        let right: Vec<f64> = self.sums.iter().map(|s| 1.0 - s).collect();
+        let right: Vec<f64> = self.sums.iter().zip(self.mass).map(|(s, m)| m - s).collect();
         let mut scaled = vec![0.0; n];
         let (kernel, u, sums) = (self.kernel, &self.u, &self.sums);
         let (step, products) = conjugate_gradients(&right, INNER_TOLERANCE, max_inner, |x, out| {

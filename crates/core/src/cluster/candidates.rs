@@ -1,11 +1,14 @@
 //! Ways to a partition, and the label-free score that chooses between them.
 
 use super::config::AffinityKind;
+use rayon::prelude::*;
+
 use super::eigen::{self, Operator, Pairs};
 use super::graph::{self, Background, Membership, Scaled};
 use super::learn::Head;
 use super::neighbours::{Affinity, Neighbours, Search};
 use super::prepare::{Features, Preparation, Principal, Transform, to_unit};
+use super::pursuit::{Own, pursue};
 use super::represent;
 use crate::error::{Error, Result};
 
@@ -22,6 +25,8 @@ pub(crate) struct Space {
     /// Rows whose products are taken; the unit rows themselves unless there is a metric.
     images: Option<Vec<f32>>,
     weights: Vec<f32>,
+    /// One per row, one on average.
+    mass: Vec<f64>,
     /// As many as the largest graph needs.
     pub(crate) neighbours: Neighbours,
 }
@@ -62,6 +67,7 @@ impl Space {
     /// Prepares rows and finds their neighbours; with `unit_first` the features are unit rows already, and new rows are to be.
     pub(crate) fn new(
         features: &Features<'_>,
+        mass: &[f64],
         unit_first: bool,
         preparation: Preparation,
         principal: &Principal,
@@ -79,7 +85,7 @@ impl Space {
         check_lengths(&rows, p)?;
         let (metric, images, weights) = match affinity {
             AffinityKind::LeastSquares => {
-                let metric = represent::metric(&rows, p)?;
+                let metric = represent::metric(&rows, p, mass)?;
                 let images = represent::images(&rows, p, &metric);
                 let weights = represent::weights(&images, p);
                 (Some(metric), Some(images), weights)
@@ -90,16 +96,21 @@ impl Space {
             AffinityKind::Cosine => Affinity::Cosine,
             AffinityKind::Absolute => Affinity::Absolute,
             AffinityKind::LeastSquares => Affinity::Weighted,
+            AffinityKind::Pursuit => Affinity::Pursuit,
         };
         let own = images.as_ref().unwrap_or(&rows);
         let search = Search { rows: own, n_cols: p, affinity: &affinity, weights: &weights };
-        let neighbours = search.nearest(own, &weights, k, true);
+        let neighbours = match affinity {
+            Affinity::Pursuit => pursue(&search, own, k, Own::Same),
+            _ => search.nearest(own, &weights, k, true),
+        };
         let name = if unit_first { format!("unit rows, {preparation}") } else { preparation.to_string() };
-        Ok(Self { name, transform, affinity, metric, head: None, rows, images, weights, neighbours })
+        let mass = mass.to_vec();
+        Ok(Self { name, transform, affinity, metric, head: None, rows, images, weights, mass, neighbours })
     }
 
     /// The space of a trained head on unit rows: its features, tied by the absolute cosines of its cluster rows.
-    pub(crate) fn learned(transform: &Transform, head: &Head, rows: &[f32], k: usize) -> Self {
+    pub(crate) fn learned(transform: &Transform, head: &Head, rows: &[f32], mass: &[f64], k: usize) -> Self {
         let (rows, images) = head.apply(rows);
         let search =
             Search { rows: &images, n_cols: head.clusters.n_out(), affinity: &Affinity::Absolute, weights: &[] };
@@ -113,8 +124,14 @@ impl Space {
             rows,
             images: Some(images),
             weights: Vec::new(),
+            mass: mass.to_vec(),
             neighbours,
         }
+    }
+
+    /// Of every row, one on average.
+    pub(crate) fn mass(&self) -> &[f64] {
+        &self.mass
     }
 
     /// Values of a row of the representation.
@@ -140,10 +157,12 @@ impl Space {
             match self.affinity {
                 Affinity::Cosine => product.max(0.0),
                 Affinity::Absolute => product.abs(),
+                // Rows that a pursuit did not choose have no coefficient.
+                Affinity::Pursuit => 0.0,
                 Affinity::Weighted => 0.5 * product.abs() * f64::from(self.weights[i] + self.weights[j]),
             }
         };
-        graph::scaled(&truncated(&self.neighbours, k), perplexity, Background::Sampled, &affinity_of, seed)
+        graph::scaled(&truncated(&self.neighbours, k), perplexity, Background::Sampled, &affinity_of, &self.mass, seed)
     }
 
     /// Mutual information, in nats, between the labels at both ends of an edge of the graph of the 10 nearest rows: the score
@@ -151,11 +170,14 @@ impl Space {
     pub(crate) fn edge_information(&self, labels: &[u32], clusters: usize) -> f64 {
         let near = truncated(&self.neighbours, SCORED_NEIGHBOURS);
         let mut counts = vec![0.0; clusters * clusters];
-        for (i, index) in near.index.chunks_exact(near.k).enumerate() {
-            for j in index {
+        for (i, (index, affinity)) in
+            near.index.chunks_exact(near.k).zip(near.affinity.chunks_exact(near.k)).enumerate()
+        {
+            // What has no affinity is no edge.
+            for (j, _) in index.iter().zip(affinity).filter(|(_, a)| **a > 0.0) {
                 let (r, s) = (labels[i] as usize, labels[*j as usize] as usize);
-                counts[r * clusters + s] += 0.5;
-                counts[s * clusters + r] += 0.5;
+                counts[r * clusters + s] += 0.5 * self.mass[i];
+                counts[s * clusters + r] += 0.5 * self.mass[i];
             }
         }
         let total: f64 = counts.iter().sum();
@@ -217,9 +239,39 @@ impl std::fmt::Display for Recipe {
 /// Relative residual of eigenvectors: k-means does not see less.
 const EIGEN_TOLERANCE: f64 = 1e-4;
 
-/// The leading eigenpairs of a membership.
-pub(crate) fn spectrum(membership: &Membership, count: usize, seed: u64) -> Result<Pairs> {
-    eigen::largest(membership, count.min(membership.n_rows()), -1.0, EIGEN_TOLERANCE, seed)
+/// A membership `Γ` of rows of any mass `m` as the matrix `diag(m)^(−½) Γ diag(m)^(−½)`, whose eigenvalues are in `[−1, 1]`. Its
+/// eigenvectors are those of the random walk along `Γ`, row `i` times `√m_i`.
+struct Balanced<'a> {
+    membership: &'a Membership,
+    inverse_root: Vec<f64>,
+}
+
+impl Operator for Balanced<'_> {
+    fn side(&self) -> usize {
+        self.membership.n_rows()
+    }
+
+    fn apply(&self, x: &[f64], width: usize, out: &mut [f64]) {
+        let mut scaled = x.to_vec();
+        let scale = |rows: &mut [f64]| {
+            rows.par_chunks_mut(width)
+                .zip(&self.inverse_root)
+                .for_each(|(row, s)| row.iter_mut().for_each(|v| *v *= s));
+        };
+        scale(&mut scaled);
+        self.membership.apply(&scaled, width, out);
+        scale(out);
+    }
+}
+
+/// The leading eigenpairs of a membership, balanced by the mass of its rows.
+pub(crate) fn spectrum(membership: &Membership, mass: &[f64], count: usize, seed: u64) -> Result<Pairs> {
+    let count = count.min(membership.n_rows());
+    if mass.iter().all(|m| *m == 1.0) {
+        return eigen::largest(membership, count, -1.0, EIGEN_TOLERANCE, seed);
+    }
+    let balanced = Balanced { membership, inverse_root: mass.iter().map(|m| m.sqrt().recip()).collect() };
+    eigen::largest(&balanced, count, -1.0, EIGEN_TOLERANCE, seed)
 }
 
 /// Unit rows of the first `k` eigenvectors.

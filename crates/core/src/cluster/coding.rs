@@ -3,7 +3,7 @@
 //! All lengths are per row and in bits; `eps2` is the **squared** precision to which a row is to be known.
 
 use rayon::prelude::*;
-use subspan_linalg::{Mat, cholesky, par_gram};
+use subspan_linalg::{Mat, cholesky, par_weighted_gram};
 
 use crate::error::Result;
 
@@ -14,19 +14,20 @@ pub(crate) const DIMS: usize = 64;
 
 /// Bits per row of coding unit rows (`n x d`) cluster by cluster, with the code of the labels (Ma, Derksen, Hong, Wright,
 /// "Segmentation of multivariate mixed data via lossy data coding and compression", 2007):
-/// `Σ_c (m_c + d)/2 · log det(I + d/(ε² m_c) F_cᵀF_c) − m_c log(m_c/m)`.
+/// `Σ_c (m_c + d)/2 · log det(I + d/(ε² m_c) F_cᵀF_c) − m_c log(m_c/m)`, with `m_c` the mass of a cluster and rows counting by
+/// their mass.
 ///
 /// # Errors
 /// A factorization that fails on non-finite rows.
-pub(crate) fn coding_length(rows: &[f32], d: usize, labels: &[u32], k: usize) -> Result<f64> {
-    let m = labels.len() as f64;
+pub(crate) fn coding_length(rows: &[f32], d: usize, mass: &[f64], labels: &[u32], k: usize) -> Result<f64> {
+    let m: f64 = mass.iter().sum();
     let parts: Vec<Result<f64>> = members(labels, k)
         .par_iter()
         .filter(|members| !members.is_empty())
         .map(|members| {
-            let count = members.len() as f64;
+            let count: f64 = members.iter().map(|i| mass[*i]).sum();
             let scale = d as f64 / (EPS2 * count);
-            let gram = gram(rows, d, members);
+            let gram = gram(rows, d, mass, members);
             let g = Mat::from_fn(d, d, |i, j| f64::from(u8::from(i == j)) + scale * gram[(i, j)]);
             Ok(0.5 * (count + d as f64) * cholesky(&g)?.log_det() - count * (count / m).ln())
         })
@@ -44,9 +45,17 @@ pub(crate) fn coding_length(rows: &[f32], d: usize, labels: &[u32], k: usize) ->
 ///
 /// # Errors
 /// A factorization that fails on non-finite rows.
-pub(crate) fn held_out_length(rows: &[f32], d: usize, labels: &[u32], k: usize, held: &[bool]) -> Result<f64> {
+pub(crate) fn held_out_length(
+    rows: &[f32],
+    d: usize,
+    mass: &[f64],
+    labels: &[u32],
+    k: usize,
+    held: &[bool],
+) -> Result<f64> {
     let all = members(labels, k);
-    let fitted = held.iter().filter(|h| !**h).count() as f64;
+    let of = |which: bool| held.iter().zip(mass).filter(|(h, _)| **h == which).map(|(_, m)| m).sum::<f64>();
+    let fitted = of(false);
     let parts: Vec<Result<f64>> = all
         .par_iter()
         .map(|members| {
@@ -54,9 +63,9 @@ pub(crate) fn held_out_length(rows: &[f32], d: usize, labels: &[u32], k: usize, 
             if coded.is_empty() {
                 return Ok(0.0);
             }
-            let count = used.len() as f64;
+            let count: f64 = used.iter().map(|i| mass[*i]).sum();
             let noise = EPS2 / d as f64;
-            let gram = gram(rows, d, &used);
+            let gram = gram(rows, d, mass, &used);
             let sigma = Mat::from_fn(d, d, |i, j| {
                 let shared = if used.is_empty() { 0.0 } else { gram[(i, j)] / count };
                 shared + if i == j { noise } else { 0.0 }
@@ -67,7 +76,7 @@ pub(crate) fn held_out_length(rows: &[f32], d: usize, labels: &[u32], k: usize, 
                 .iter()
                 .map(|i| {
                     let x: Vec<f64> = rows[i * d..(i + 1) * d].iter().map(|v| f64::from(*v)).collect();
-                    fixed + 0.5 * factor.solve(&x).iter().zip(&x).map(|(a, b)| a * b).sum::<f64>()
+                    mass[*i] * (fixed + 0.5 * factor.solve(&x).iter().zip(&x).map(|(a, b)| a * b).sum::<f64>())
                 })
                 .sum())
         })
@@ -76,7 +85,8 @@ pub(crate) fn held_out_length(rows: &[f32], d: usize, labels: &[u32], k: usize, 
     for part in parts {
         total += part?;
     }
-    Ok(total / held.iter().filter(|h| **h).count().max(1) as f64 / std::f64::consts::LN_2)
+    let coded = of(true);
+    Ok(if coded > 0.0 { total / coded / std::f64::consts::LN_2 } else { 0.0 })
 }
 
 /// Rows of every label.
@@ -88,9 +98,10 @@ pub(crate) fn members(labels: &[u32], k: usize) -> Vec<Vec<usize>> {
     members
 }
 
-fn gram(rows: &[f32], d: usize, members: &[usize]) -> Mat {
+fn gram(rows: &[f32], d: usize, mass: &[f64], members: &[usize]) -> Mat {
     let values: Vec<f64> = members.iter().flat_map(|i| &rows[i * d..(i + 1) * d]).map(|v| f64::from(*v)).collect();
-    par_gram(&values, d)
+    let mass: Vec<f64> = members.iter().map(|i| mass[*i]).collect();
+    par_weighted_gram(&values, d, &mass)
 }
 
 #[cfg(test)]
@@ -100,7 +111,7 @@ mod tests {
     #[test]
     fn one_cluster_held_out_is_a_gaussian_log_loss() {
         let rows = [0.6f32, 0.8, 1.0, 0.0, 0.0, 1.0, 0.8, -0.6];
-        let found = held_out_length(&rows, 2, &[0; 4], 1, &[false, false, false, true]).unwrap();
+        let found = held_out_length(&rows, 2, &[1.0; 4], &[0; 4], 1, &[false, false, false, true]).unwrap();
         // Σ = 0.05 I + F'F/3 with F'F = [[1.36, 0.48], [0.48, 1.64]].
         let (a, b, c) = (0.05 + 1.36 / 3.0, 0.16, 0.05 + 1.64 / 3.0);
         let det = a * c - b * b;
@@ -113,14 +124,18 @@ mod tests {
     fn two_orthogonal_lines_are_cheaper_apart() {
         let rows: Vec<f32> = (0..40).flat_map(|i| if i % 2 == 0 { [1.0, 0.0] } else { [0.0, 1.0] }).collect();
         let apart: Vec<u32> = (0..40).map(|i| i % 2).collect();
-        let one = coding_length(&rows, 2, &[0; 40], 1).unwrap();
-        let two = coding_length(&rows, 2, &apart, 2).unwrap();
+        let even = [1.0; 40];
+        let one = coding_length(&rows, 2, &even, &[0; 40], 1).unwrap();
+        let two = coding_length(&rows, 2, &even, &apart, 2).unwrap();
         // One cluster: F'F = 20 I, so (40 + 2)/2 · 2 ln(1 + 2/(0.1 · 40) · 20) = 42 ln 11.
         assert!((one - 42.0 * 11f64.ln() / 40.0 / std::f64::consts::LN_2).abs() < 1e-9);
         // Two clusters of 20 on a line each: 2 · 22/2 · ln(1 + 2/(0.1 · 20) · 20) + 40 ln 2.
         assert!((two - (22.0 * 21f64.ln() + 40.0 * 2f64.ln()) / 40.0 / std::f64::consts::LN_2).abs() < 1e-9);
         assert!(two < one);
         // An empty cluster costs nothing.
-        assert_eq!(two, coding_length(&rows, 2, &apart, 5).unwrap());
+        assert_eq!(two, coding_length(&rows, 2, &even, &apart, 5).unwrap());
+        // Two rows of mass 20 are forty rows.
+        let few = coding_length(&[1.0, 0.0, 0.0, 1.0], 2, &[20.0; 2], &[0, 1], 2).unwrap();
+        assert!((two - few).abs() < 1e-12);
     }
 }

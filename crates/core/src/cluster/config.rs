@@ -56,11 +56,18 @@ pub enum AffinityKind {
     Absolute,
     /// Coefficients of the least-squares representation of each row by all others: for subspaces that overlap.
     LeastSquares,
+    /// Coefficients of the representation of each row by few others (orthogonal matching pursuit): for subspaces that overlap so much
+    /// that together they fill the space.
+    Pursuit,
 }
 
 /// Every affinity by its name.
-const AFFINITIES: [(AffinityKind, &str); 3] =
-    [(AffinityKind::Cosine, "cosine"), (AffinityKind::Absolute, "abs"), (AffinityKind::LeastSquares, "lsr")];
+const AFFINITIES: [(AffinityKind, &str); 4] = [
+    (AffinityKind::Cosine, "cosine"),
+    (AffinityKind::Absolute, "abs"),
+    (AffinityKind::LeastSquares, "lsr"),
+    (AffinityKind::Pursuit, "omp"),
+];
 
 impl AffinityKind {
     /// The names, as typed.
@@ -84,6 +91,15 @@ impl FromStr for AffinityKind {
     }
 }
 
+/// What is done with rows that equal the mean: centred, they have no direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ZeroRows {
+    /// They are an error.
+    Refuse,
+    /// They are left out, counted, and labelled like new rows.
+    Drop,
+}
+
 /// Configuration of a clustering.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -101,6 +117,8 @@ pub struct Config {
     pub starts: usize,
     /// Most training rows that a model keeps to vote; `None` keeps up to 16,384.
     pub anchors: Option<usize>,
+    /// Rows without direction.
+    pub zero_rows: ZeroRows,
 }
 
 impl Default for Config {
@@ -113,6 +131,7 @@ impl Default for Config {
             max_clusters: None,
             starts: 10,
             anchors: None,
+            zero_rows: ZeroRows::Refuse,
         }
     }
 }

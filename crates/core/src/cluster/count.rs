@@ -47,11 +47,12 @@ pub(crate) fn grid(largest: usize) -> Vec<usize> {
 const STARTS: usize = 4;
 
 /// Scores numbers of clusters; `points(k)` gives the rows to cluster and their width, `coded` are unit rows to be coded, with
-/// their widths: all components and half of them.
+/// their widths: all components and half of them; `mass` says what each row counts.
 pub(crate) fn curve(
     grid: &[usize],
     points: &dyn Fn(usize) -> (Vec<f32>, usize),
     coded: [&(Vec<f32>, usize); 2],
+    mass: &[f64],
     seed: u64,
     observer: &dyn Observer,
 ) -> Result<Vec<Tried>> {
@@ -61,14 +62,14 @@ pub(crate) fn curve(
             return Err(Error::Cancelled);
         }
         let (points, width) = points(*k);
-        let runs = kmeans(&points, width, *k, STARTS, seed);
+        let runs = kmeans(&points, width, mass, *k, STARTS, seed);
         let mut agreement = Vec::new();
         for (i, a) in runs.iter().enumerate() {
             agreement.extend(runs[..i].iter().map(|b| nmi(&a.labels, &b.labels)));
         }
         let stability = agreement.iter().sum::<f64>() / agreement.len() as f64;
         let best = runs.iter().fold(&runs[0], |best, r| if r.inertia < best.inertia { r } else { best });
-        let [bits, coarse_bits] = coded.map(|(rows, p)| coding_length(rows, *p, &best.labels, *k));
+        let [bits, coarse_bits] = coded.map(|(rows, p)| coding_length(rows, *p, mass, &best.labels, *k));
         curve.push(Tried { clusters: *k, bits: bits?, coarse_bits: coarse_bits?, stability });
         observer.event(Event::Advance { steps: 1 });
     }

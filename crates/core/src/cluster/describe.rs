@@ -1,7 +1,7 @@
 //! What a cluster looks like: its subspace, its spectrum, its typical row.
 
 use rayon::prelude::*;
-use subspan_linalg::{Mat, eigh, par_gram};
+use subspan_linalg::{Mat, eigh, par_weighted_gram};
 
 use super::coding::members;
 use super::graph::Membership;
@@ -13,6 +13,8 @@ use crate::subspace::Subspace;
 pub struct Cluster {
     /// Rows of the cluster.
     pub size: usize,
+    /// Share of the mass of all rows that its rows have; the share of rows where all weigh the same.
+    pub share: f64,
     /// The leading directions of its unit rows, as many as carry 95 % of their squares.
     pub subspace: Subspace,
     /// Shares of the squares along its leading directions, descending.
@@ -30,22 +32,25 @@ const MAX_ROWS: usize = 4096;
 /// Values of a spectrum that are kept.
 const SPECTRUM: usize = 32;
 
-/// Describes clusters of unit rows (`n x p`).
+/// Describes clusters of unit rows (`n x p`) of given mass.
 pub(crate) fn describe(
     rows: &[f32],
     p: usize,
+    mass: &[f64],
     labels: &[u32],
     clusters: usize,
     confidence: &[f32],
     membership: &Membership,
 ) -> Result<Vec<Cluster>> {
+    let total_mass: f64 = mass.iter().sum();
     members(labels, clusters)
         .par_iter()
         .map(|members| {
             let step = members.len().div_ceil(MAX_ROWS).max(1);
-            let used: Vec<f64> =
-                members.iter().step_by(step).flat_map(|i| &rows[i * p..(i + 1) * p]).map(|v| f64::from(*v)).collect();
-            let (spectrum, basis) = spectrum(&used, p)?;
+            let kept = || members.iter().step_by(step);
+            let used: Vec<f64> = kept().flat_map(|i| &rows[i * p..(i + 1) * p]).map(|v| f64::from(*v)).collect();
+            let weights: Vec<f64> = kept().map(|i| mass[*i]).collect();
+            let (spectrum, basis) = spectrum(used, p, &weights)?;
             let total: f64 = spectrum.iter().sum();
             let mut carried = 0.0;
             let rank = spectrum
@@ -55,7 +60,7 @@ pub(crate) fn describe(
                     carried >= SHARE * total
                 })
                 .map_or(0, |at| at + 1);
-            let mass = |i: usize| -> f64 {
+            let tied = |i: usize| -> f64 {
                 let (columns, values) = membership.row(i);
                 columns
                     .iter()
@@ -64,29 +69,32 @@ pub(crate) fn describe(
                     .map(|(_, v)| f64::from(*v))
                     .sum()
             };
-            let best = members.iter().map(|i| (mass(*i), *i)).reduce(|a, b| if b.0 > a.0 { b } else { a });
-            let sum: f64 = members.iter().map(|i| f64::from(confidence[*i])).sum();
+            let best = members.iter().map(|i| (tied(*i), *i)).reduce(|a, b| if b.0 > a.0 { b } else { a });
+            let own: f64 = members.iter().map(|i| mass[*i]).sum();
+            let sum: f64 = members.iter().map(|i| mass[*i] * f64::from(confidence[*i])).sum();
             Ok(Cluster {
                 size: members.len(),
+                share: own / total_mass,
                 subspace: Subspace::span(&Mat::from_fn(p, rank, |i, j| basis[(i, j)]))?,
                 spectrum: spectrum.iter().take(SPECTRUM).map(|v| if total > 0.0 { v / total } else { 0.0 }).collect(),
                 medoid: best.map_or(0, |b| b.1),
-                confidence: sum / members.len().max(1) as f64,
+                confidence: if own > 0.0 { sum / own } else { 0.0 },
             })
         })
         .collect()
 }
 
-/// Squared singular values, descending, and the right singular vectors as columns.
-fn spectrum(rows: &[f64], p: usize) -> Result<(Vec<f64>, Mat)> {
-    let m = rows.len() / p;
+/// Squared singular values of weighted rows, descending, and the right singular vectors as columns.
+fn spectrum(mut rows: Vec<f64>, p: usize, weights: &[f64]) -> Result<(Vec<f64>, Mat)> {
+    let m = weights.len();
     if m >= p {
-        let e = eigh(&par_gram(rows, p))?;
+        let e = eigh(&par_weighted_gram(&rows, p, weights))?;
         let values = e.values.iter().rev().map(|v| v.max(0.0)).collect();
         return Ok((values, Mat::from_fn(p, p, |i, j| e.vectors[(i, p - 1 - j)])));
     }
     // Fewer rows than columns: the small Gram matrix has the same values.
-    let x = Mat::from_vec(m, p, rows.to_vec());
+    rows.chunks_exact_mut(p).zip(weights).for_each(|(row, w)| row.iter_mut().for_each(|v| *v *= w.sqrt()));
+    let x = Mat::from_vec(m, p, rows);
     let e = eigh(&x.mul(&x.transpose()))?;
     let values: Vec<f64> = e.values.iter().rev().map(|v| v.max(0.0)).collect();
     let v = x.transpose().mul(&Mat::from_fn(m, m, |i, j| e.vectors[(i, m - 1 - j)]));

@@ -9,7 +9,8 @@ use crate::draw::Stream;
 
 /// A sparse symmetric matrix without diagonal, rows in ascending column order, plus a rank-one background.
 ///
-/// Entry `(i, j)`, `i ≠ j`, is the stored value (or nothing) plus `spread_i spread_j`; the diagonal is zero.
+/// Entry `(i, j)`, `i ≠ j`, is the stored value (or nothing) plus `spread_i spread_j`; the diagonal is zero. Rows sum to their mass, one
+/// where all rows weigh the same.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Membership {
     /// The entries of row `i` are `offsets[i]..offsets[i + 1]`.
@@ -46,8 +47,10 @@ impl Membership {
         let n = self.n_rows() as f64;
         let entropy: f64 = (0..self.n_rows())
             .map(|i| {
-                let own: f64 = self.row(i).1.iter().map(|v| surprise(f64::from(*v))).sum();
-                let rest = f64::from(background[i]);
+                let values = self.row(i).1;
+                let mass = values.iter().map(|v| f64::from(*v)).sum::<f64>() + f64::from(background[i]);
+                let own: f64 = values.iter().map(|v| surprise(f64::from(*v) / mass)).sum();
+                let rest = f64::from(background[i]) / mass;
                 own + surprise(rest) + rest * n.ln()
             })
             .sum();
@@ -181,7 +184,7 @@ pub(crate) fn log_kernel(affinity: f64, eta: [f64; 2], top: [f64; 2]) -> f64 {
 /// neighbours are a smaller set of hubs cannot all have unit mass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Background {
-    /// The mean kernel of sampled pairs that are no neighbours.
+    /// The mean kernel of sampled pairs that are no neighbours, or what gives it a hundredth of a row's mass, if that is less.
     Sampled,
     /// None.
     None,
@@ -197,13 +200,17 @@ pub(crate) struct Scaled {
 
 /// Pairs sampled per row for the background.
 const SAMPLED: u64 = 50;
+/// Most of a row's kernel that the background may be before scaling: it is there so that a scaling exists. Whitened rows have so
+/// many strangers at a moderate distance that their mean would take two thirds of the mass, and the clusters' eigenvectors with it.
+const BACKGROUND: f64 = 0.01;
 
-/// The union of all neighbour lists, with `affinity_of(i, j)` for sampled pairs, scaled to unit row sums.
+/// The union of all neighbour lists, with `affinity_of(i, j)` for sampled pairs, scaled to rows that sum to their mass.
 pub(crate) fn scaled(
     neighbours: &Neighbours,
     perplexity: f64,
     background: Background,
     affinity_of: &(dyn Fn(usize, usize) -> f64 + Sync),
+    mass: &[f64],
     seed: u64,
 ) -> Scaled {
     let n = neighbours.index.len() / neighbours.k;
@@ -211,6 +218,13 @@ pub(crate) fn scaled(
     let (offsets, columns, affinity) = union(neighbours, n);
     let (eta, top) = (&temperatures.eta, &temperatures.top);
     let between = |i: usize, j: usize, a: f64| kernel(a, [eta[i], eta[j]], [top[i], top[j]]);
+    let mut values = vec![0.0; columns.len()];
+    for i in 0..n {
+        for at in offsets[i]..offsets[i + 1] {
+            values[at] = between(i, columns[at] as usize, f64::from(affinity[at]));
+        }
+    }
+    let most = BACKGROUND * values.iter().sum::<f64>() / (n as f64).powi(2);
     let constant = match background {
         Background::None => 0.0,
         Background::Sampled => {
@@ -227,19 +241,12 @@ pub(crate) fn scaled(
                 .collect();
             let (sum, count) = parts.iter().fold((0.0, 0), |(s, c), p| (s + p.0, c + p.1));
             // Positive even where every sampled pair underflows: a scaling then exists.
-            if count == 0 { f64::MIN_POSITIVE.sqrt() } else { (sum / count as f64).max(1e-12) }
+            if count == 0 { f64::MIN_POSITIVE.sqrt() } else { (sum / count as f64).min(most).max(1e-12) }
         }
     };
-    let mut values = vec![0.0; columns.len()];
-    for i in 0..n {
-        for at in offsets[i]..offsets[i + 1] {
-            values[at] = (between(i, columns[at] as usize, f64::from(affinity[at])) - constant).max(0.0);
-        }
-    }
-    let scaling = sinkhorn::scale(
-        &Sparse { offsets: &offsets, columns: &columns, values: &values, constant },
-        &sinkhorn::Options::default(),
-    );
+    values.iter_mut().for_each(|v| *v = (*v - constant).max(0.0));
+    let sparse = Sparse { offsets: &offsets, columns: &columns, values: &values, constant };
+    let scaling = sinkhorn::scale_to(&sparse, mass, &sinkhorn::Options::default());
     let u: Vec<f64> = scaling.log_scale.iter().map(|f| f.exp()).collect();
     let mut gamma = vec![0f32; values.len()];
     for i in 0..n {
@@ -300,7 +307,7 @@ mod tests {
             Search { rows: &rows, n_cols: d, affinity: &Affinity::Cosine, weights: &[] }.nearest(&rows, &[], k, true);
         let dot =
             |i: usize, j: usize| (0..d).map(|c| f64::from(rows[i * d + c] * rows[j * d + c])).sum::<f64>().max(0.0);
-        scaled(&neighbours, 5.0, background, &dot, 0)
+        scaled(&neighbours, 5.0, background, &dot, &vec![1.0; n], 0)
     }
 
     #[test]
@@ -350,8 +357,8 @@ mod tests {
     fn a_hub_graph_needs_the_background() {
         // Three rows that are near one hub only.
         let neighbours = Neighbours { k: 1, index: vec![1, 0, 0, 0], affinity: vec![0.9, 0.9, 0.8, 0.7] };
-        let with = scaled(&neighbours, 5.0, Background::Sampled, &|_, _| 0.1, 0);
-        let without = scaled(&neighbours, 5.0, Background::None, &|_, _| 0.1, 0);
+        let with = scaled(&neighbours, 5.0, Background::Sampled, &|_, _| 0.1, &[1.0; 4], 0);
+        let without = scaled(&neighbours, 5.0, Background::None, &|_, _| 0.1, &[1.0; 4], 0);
         assert!(with.scaling.converged && !without.scaling.converged);
     }
 

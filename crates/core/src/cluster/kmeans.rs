@@ -20,18 +20,18 @@ const SETTLED: f64 = 1e-5;
 /// Rows per task and per partial sum.
 const ROWS: usize = 512;
 
-/// Clusters rows of `d` values from several starts, keyed by (seed, number); all results.
+/// Clusters rows of `d` values and given mass from several starts, keyed by (seed, number); all results.
 ///
 /// # Panics
 /// If there are fewer rows than clusters.
-pub(crate) fn kmeans(points: &[f32], d: usize, k: usize, starts: usize, seed: u64) -> Vec<KMeans> {
+pub(crate) fn kmeans(points: &[f32], d: usize, mass: &[f64], k: usize, starts: usize, seed: u64) -> Vec<KMeans> {
     let n = points.len() / d;
-    assert!(k >= 1 && k <= n, "between one cluster and one per row");
+    assert!(k >= 1 && k <= n && mass.len() == n, "between one cluster and one per row");
     let stream = Stream::new(seed, "k-means");
     let squares: Vec<f32> = points.par_chunks(d).map(square).collect();
     (0..starts)
         .into_par_iter()
-        .map(|s| Run { points, d, k, squares: &squares }.start(&mut stream.rng(s as u64)))
+        .map(|s| Run { points, d, mass, k, squares: &squares }.start(&mut stream.rng(s as u64)))
         .collect()
 }
 
@@ -42,6 +42,7 @@ fn square(row: &[f32]) -> f32 {
 struct Run<'a> {
     points: &'a [f32],
     d: usize,
+    mass: &'a [f64],
     k: usize,
     squares: &'a [f32],
 }
@@ -50,11 +51,11 @@ impl Run<'_> {
     fn start(&self, rng: &mut Rng) -> KMeans {
         let mut centers = self.spread_centers(rng);
         let (mut labels, mut distances) = self.assign(&centers);
-        let mut inertia = sum(&distances);
+        let mut inertia = self.sum(&distances);
         for _ in 0..MAX_ITERATIONS {
             centers = self.means(&labels, &mut distances, &centers);
             (labels, distances) = self.assign(&centers);
-            let reached = sum(&distances);
+            let reached = self.sum(&distances);
             let settled = inertia - reached <= SETTLED * inertia;
             inertia = reached;
             if settled {
@@ -75,12 +76,12 @@ impl Run<'_> {
         let mut centers = self.point(rng.below(n as u64) as usize).to_vec();
         let mut nearest = self.distances(&centers);
         for _ in 1..self.k {
-            let total = sum(&nearest);
+            let total = self.sum(&nearest);
             let candidates: Vec<usize> = (0..trials)
                 .map(|_| {
                     let mut left = rng.uniform() * total;
-                    let found = nearest.iter().position(|v| {
-                        left -= f64::from(*v);
+                    let found = nearest.iter().zip(self.mass).position(|(v, m)| {
+                        left -= m * f64::from(*v);
                         left <= 0.0
                     });
                     found.unwrap_or(n - 1)
@@ -90,8 +91,8 @@ impl Run<'_> {
             let all = self.distances(&rows);
             let (mut best, mut best_sum) = (0, f64::INFINITY);
             for t in 0..trials {
-                let reached: f64 =
-                    all.chunks_exact(trials).zip(&nearest).map(|(row, v)| f64::from(row[t].min(*v))).sum();
+                let left = all.chunks_exact(trials).zip(&nearest).zip(self.mass);
+                let reached: f64 = left.map(|((row, v), m)| m * f64::from(row[t].min(*v))).sum();
                 if reached < best_sum {
                     (best, best_sum) = (t, reached);
                 }
@@ -142,17 +143,17 @@ impl Run<'_> {
     /// Means of the clusters; an empty one takes the point farthest from its centre.
     fn means(&self, labels: &[u32], distances: &mut [f32], before: &[f32]) -> Vec<f32> {
         let mut sums = vec![0f64; self.k * self.d];
-        let mut counts = vec![0u64; self.k];
-        for (point, label) in self.points.chunks_exact(self.d).zip(labels) {
+        let mut counts = vec![0f64; self.k];
+        for ((point, label), mass) in self.points.chunks_exact(self.d).zip(labels).zip(self.mass) {
             let c = *label as usize;
-            counts[c] += 1;
-            sums[c * self.d..(c + 1) * self.d].iter_mut().zip(point).for_each(|(s, v)| *s += f64::from(*v));
+            counts[c] += mass;
+            sums[c * self.d..(c + 1) * self.d].iter_mut().zip(point).for_each(|(s, v)| *s += mass * f64::from(*v));
         }
         let mut centers = before.to_vec();
         for (c, center) in centers.chunks_exact_mut(self.d).enumerate() {
-            if counts[c] > 0 {
+            if counts[c] > 0.0 {
                 let from = &sums[c * self.d..(c + 1) * self.d];
-                center.iter_mut().zip(from).for_each(|(v, s)| *v = (s / counts[c] as f64) as f32);
+                center.iter_mut().zip(from).for_each(|(v, s)| *v = (s / counts[c]) as f32);
             } else {
                 let far = (0..distances.len()).fold(0, |m, i| if distances[i] > distances[m] { i } else { m });
                 center.copy_from_slice(self.point(far));
@@ -161,10 +162,11 @@ impl Run<'_> {
         }
         centers
     }
-}
 
-fn sum(values: &[f32]) -> f64 {
-    values.iter().map(|v| f64::from(*v)).sum()
+    /// The sum over all points of their mass times a value.
+    fn sum(&self, values: &[f32]) -> f64 {
+        values.iter().zip(self.mass).map(|(v, m)| m * f64::from(*v)).sum()
+    }
 }
 
 #[cfg(test)]
@@ -179,17 +181,26 @@ mod tests {
             .map(|v| v + rng.normal() as f32 * 0.5)
             .collect();
         let best = |runs: Vec<KMeans>| runs.into_iter().min_by(|a, b| a.inertia.total_cmp(&b.inertia)).unwrap();
-        let found = best(kmeans(&points, 2, 6, 5, 3));
+        let even = [1.0; 600];
+        let found = best(kmeans(&points, 2, &even, 6, 5, 3));
         for i in 0..600 {
             assert_eq!(found.labels[i], found.labels[i % 6]);
         }
         assert!(found.inertia < 600.0);
-        assert_eq!(found, best(kmeans(&points, 2, 6, 5, 3)));
+        assert_eq!(found, best(kmeans(&points, 2, &even, 6, 5, 3)));
+    }
+
+    #[test]
+    fn a_point_of_mass_three_is_three_points() {
+        let points: Vec<f32> = vec![0.0, 1.0, 4.0, 20.0, 21.0];
+        let run = &kmeans(&points, 1, &[3.0, 1.0, 1.0, 1.0, 1.0], 2, 3, 0)[0];
+        // Means 1 and 20.5: 3·1 + 0 + 9, and twice a quarter.
+        assert!((run.inertia - 12.5).abs() < 1e-5, "{}", run.inertia);
     }
 
     #[test]
     fn as_many_clusters_as_points_leave_nothing_over() {
         let points: Vec<f32> = (0..7).map(|i| (i * i) as f32).collect();
-        assert!(kmeans(&points, 1, 7, 3, 0).iter().all(|run| run.inertia < 1e-3));
+        assert!(kmeans(&points, 1, &[1.0; 7], 7, 3, 0).iter().all(|run| run.inertia < 1e-3));
     }
 }

@@ -4,6 +4,8 @@
 //! `Γ`. Both are trained to raise `R(Z) − Rc(Z, Γ)` (see [`super::rate`]). A row's second view is one of its nearest rows:
 //! features are frozen, so there is nothing else to augment.
 
+pub mod published;
+
 use rayon::prelude::*;
 use subspan_linalg::gemm;
 
@@ -93,6 +95,8 @@ pub struct Problem<'a> {
     pub rows: &'a [f32],
     /// Values per row.
     pub n_cols: usize,
+    /// What each row counts, one on average; empty where all count alike.
+    pub weights: &'a [f64],
     /// The nearest rows of each, `n x k`.
     pub neighbours: &'a [u32],
     /// Neighbours per row.

@@ -6,6 +6,7 @@ use super::graph::{log_kernel, temperature};
 use super::learn::Head;
 use super::neighbours::{Affinity, Search};
 use super::prepare::{Features, Transform};
+use super::pursuit::{Own, pursue};
 use super::scatter::Scattering;
 use crate::error::{Error, Result};
 
@@ -118,7 +119,10 @@ impl Model {
         let anchor_weights = weights(&self.anchors);
         let search = Search { rows: &self.anchors, n_cols: q, affinity: &self.affinity, weights: &anchor_weights };
         // One more than needed: a row that is an anchor is left out of its own vote.
-        let near = search.nearest(images, &weights(images), self.neighbours + 1, false);
+        let near = match self.affinity {
+            Affinity::Pursuit => pursue(&search, images, self.neighbours, Own::Equal),
+            _ => search.nearest(images, &weights(images), self.neighbours + 1, false),
+        };
         let ballots: Vec<Ballot> = near
             .index
             .par_chunks(near.k)

@@ -14,27 +14,33 @@ pub enum Affinity {
     Absolute,
     /// `|x · y| (w_x + w_y)/2` with one weight per row: least-squares self-representation, see [`super::represent`].
     Weighted,
+    /// Coefficients of orthogonal matching pursuit, see [`super::pursuit`]; the nearest rows are then found by a pursuit, not by
+    /// a search among products.
+    Pursuit,
 }
 
 /// The nearest rows of every query, most similar first, ties by index.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Neighbours {
-    /// Per query.
-    pub(crate) k: usize,
-    /// `n x k`.
-    pub(crate) index: Vec<u32>,
-    /// `n x k`, never negative.
-    pub(crate) affinity: Vec<f32>,
+pub struct Neighbours {
+    /// Neighbours per query.
+    pub k: usize,
+    /// Row numbers, `n x k`.
+    pub index: Vec<u32>,
+    /// Affinities, `n x k`, never negative.
+    pub affinity: Vec<f32>,
 }
 
 /// Rows to search in.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Search<'a> {
-    pub(crate) rows: &'a [f32],
-    pub(crate) n_cols: usize,
-    pub(crate) affinity: &'a Affinity,
+pub struct Search<'a> {
+    /// Row-major.
+    pub rows: &'a [f32],
+    /// Values per row.
+    pub n_cols: usize,
+    /// How products become affinities.
+    pub affinity: &'a Affinity,
     /// One per row, for [`Affinity::Weighted`].
-    pub(crate) weights: &'a [f32],
+    pub weights: &'a [f32],
 }
 
 /// Rows of the base per product: a tile of affinities then stays in the second-level cache.
@@ -48,8 +54,19 @@ impl Search<'_> {
     }
 
     /// The `k` nearest rows of each query. With `own` the queries are the base itself and no row is its own neighbour.
-    /// A query's result does not depend on which queries come with it. Cost: `2 n m d` flop.
-    pub(crate) fn nearest(&self, queries: &[f32], weights: &[f32], k: usize, own: bool) -> Neighbours {
+    /// A query's result does not depend on which queries come with it. Cost: `2 n m d` flop. `weights` are those of the queries, for
+    /// [`Affinity::Weighted`].
+    ///
+    /// # Panics
+    /// If rows or queries are not whole.
+    ///
+    /// ```
+    /// use subspan::cluster::{Affinity, Search};
+    /// let rows = [1.0, 0.0, 0.8, 0.6, 0.0, 1.0];
+    /// let near = Search { rows: &rows, n_cols: 2, affinity: &Affinity::Cosine, weights: &[] }.nearest(&rows, &[], 1, true);
+    /// assert_eq!(near.index, [1, 0, 1]);
+    /// ```
+    pub fn nearest(&self, queries: &[f32], weights: &[f32], k: usize, own: bool) -> Neighbours {
         let (d, m) = (self.n_cols, self.n_rows());
         let n = queries.len() / d;
         let k = k.min(if own { m - 1 } else { m });
@@ -94,7 +111,7 @@ impl Search<'_> {
     fn finish(&self, products: &mut [f32], first: usize, weight: f32) {
         match self.affinity {
             Affinity::Cosine => {}
-            Affinity::Absolute => products.iter_mut().for_each(|v| *v = v.abs()),
+            Affinity::Absolute | Affinity::Pursuit => products.iter_mut().for_each(|v| *v = v.abs()),
             Affinity::Weighted => {
                 let weights = &self.weights[first..first + products.len()];
                 products.iter_mut().zip(weights).for_each(|(v, w)| *v = 0.5 * v.abs() * (weight + w));

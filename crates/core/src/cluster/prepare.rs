@@ -1,7 +1,7 @@
 //! From the user's rows to unit rows: centre, optionally project and whiten, bring to length one.
 
 use rayon::prelude::*;
-use subspan_linalg::{Mat, eigh, gemm, par_gram};
+use subspan_linalg::{Mat, eigh, gemm, par_weighted_gram};
 
 use super::eigen;
 use crate::error::{Error, Result};
@@ -12,6 +12,7 @@ use crate::rows::check_samples;
 pub struct Features<'a> {
     values: &'a [f32],
     n_cols: usize,
+    weights: Option<&'a [f64]>,
 }
 
 impl<'a> Features<'a> {
@@ -27,7 +28,47 @@ impl<'a> Features<'a> {
     /// ```
     pub fn new(values: &'a [f32], n_cols: usize) -> Result<Self> {
         check_samples(values, n_cols)?;
-        Ok(Self { values, n_cols })
+        Ok(Self { values, n_cols, weights: None })
+    }
+
+    /// The same rows, each standing for as many as its weight says: rows drawn from a larger table with their weights, or different
+    /// rows with their counts. Only ratios of weights matter.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there is not one per row, [`Error::Parameter`] for a weight that is not positive and finite.
+    ///
+    /// ```
+    /// use subspan::cluster::Features;
+    /// let rows = Features::new(&[1.0, 2.0, 3.0, 4.0], 2)?;
+    /// assert!(rows.weighted(&[1.0]).is_err() && rows.weighted(&[1.0, 0.0]).is_err());
+    /// # Ok::<(), subspan::Error>(())
+    /// ```
+    pub fn weighted(self, weights: &'a [f64]) -> Result<Self> {
+        if weights.len() != self.n_rows() {
+            return Err(Error::Shape { what: "weights", found: weights.len(), expected: self.n_rows() });
+        }
+        match weights.iter().position(|w| !(*w > 0.0 && w.is_finite())) {
+            Some(row) => Err(Error::parameter("weights", weights[row], format!("positive numbers, as at row {row}"))),
+            None => Ok(Self { weights: Some(weights), ..self }),
+        }
+    }
+
+    /// The weights, if rows do not all count alike.
+    pub fn weights(&self) -> Option<&'a [f64]> {
+        self.weights
+    }
+
+    /// The weights with a mean of one.
+    pub(crate) fn mass(&self) -> Vec<f64> {
+        match self.weights {
+            None => vec![1.0; self.n_rows()],
+            Some(weights) => {
+                // The largest first, so that the sum is finite.
+                let largest = weights.iter().copied().fold(0.0, f64::max);
+                let mean = weights.iter().map(|w| w / largest).sum::<f64>() / weights.len() as f64;
+                weights.iter().map(|w| w / largest / mean).collect()
+            }
+        }
     }
 
     /// Number of rows.
@@ -144,14 +185,18 @@ const GRAM_ROWS: usize = 4096;
 /// Most rows from which directions of wide data are computed, evenly spaced; the Gram matrix of rows has this side then.
 const WIDE_ROWS: usize = 3000;
 
-pub(crate) fn mean(features: &Features<'_>) -> Vec<f32> {
+/// The mean of rows of a mass that is one on average.
+pub(crate) fn mean(features: &Features<'_>, mass: &[f64]) -> Vec<f32> {
     let (n, d) = (features.n_rows(), features.n_cols);
     let parts: Vec<Vec<f64>> = features
         .values
         .par_chunks(GRAM_ROWS * d)
-        .map(|rows| {
+        .zip(mass.par_chunks(GRAM_ROWS))
+        .map(|(rows, mass)| {
             let mut sum = vec![0.0; d];
-            rows.chunks_exact(d).for_each(|r| sum.iter_mut().zip(r).for_each(|(s, v)| *s += f64::from(*v)));
+            for (row, m) in rows.chunks_exact(d).zip(mass) {
+                sum.iter_mut().zip(row).for_each(|(s, v)| *s += m * f64::from(*v));
+            }
             sum
         })
         .collect();
@@ -159,17 +204,17 @@ pub(crate) fn mean(features: &Features<'_>) -> Vec<f32> {
 }
 
 impl Principal {
-    /// At most `count` leading directions; fewer where the data has fewer.
-    pub(crate) fn fit(features: &Features<'_>, count: usize, seed: u64) -> Result<Self> {
+    /// At most `count` leading directions of rows of a mass that is one on average; fewer where the data has fewer.
+    pub(crate) fn fit(features: &Features<'_>, mass: &[f64], count: usize, seed: u64) -> Result<Self> {
         let (n, d) = (features.n_rows(), features.n_cols);
-        let mean = mean(features);
+        let mean = mean(features, mass);
         let centered =
             |row: &[f32]| -> Vec<f64> { row.iter().zip(&mean).map(|(v, m)| f64::from(*v) - f64::from(*m)).collect() };
         let (variances, directions) = if d <= n {
             let mut gram = Mat::zeros(d, d);
-            for rows in features.values.chunks(GRAM_ROWS * d) {
+            for (rows, mass) in features.values.chunks(GRAM_ROWS * d).zip(mass.chunks(GRAM_ROWS)) {
                 let block: Vec<f64> = rows.par_chunks(d).flat_map_iter(&centered).collect();
-                let part = par_gram(&block, d);
+                let part = par_weighted_gram(&block, d, mass);
                 gram.as_mut_slice().iter_mut().zip(part.as_slice()).for_each(|(g, p)| *g += p);
             }
             gram.as_mut_slice().iter_mut().for_each(|g| *g /= n as f64);
@@ -181,7 +226,8 @@ impl Principal {
         } else {
             // Rows of the Gram matrix are samples: its vectors combine samples to directions.
             let step = n.div_ceil(WIDE_ROWS);
-            let rows: Vec<f64> = features.values.chunks_exact(d).step_by(step).flat_map(&centered).collect();
+            let kept = features.values.chunks_exact(d).zip(mass).step_by(step);
+            let rows: Vec<f64> = kept.flat_map(|(row, m)| centered(row).into_iter().map(|v| v * m.sqrt())).collect();
             let m = rows.len() / d;
             let mut gram = Mat::zeros(m, m);
             gemm::mul_transposed(&rows, &rows, d, gram.as_mut_slice());
@@ -257,7 +303,7 @@ mod tests {
         for (n, d) in [(300, 6), (20, 50)] {
             let values = noise(n, d);
             let features = Features::new(&values, d).unwrap();
-            let p = Principal::fit(&features, 5, 0).unwrap();
+            let p = Principal::fit(&features, &vec![1.0; n], 5, 0).unwrap();
             let mut gram = vec![0f32; 25];
             gemm::mul_transposed(&p.directions, &p.directions, d, &mut gram);
             assert!((0..25).all(|at| (gram[at] - f32::from(u8::from(at / 5 == at % 5))).abs() < 1e-4), "{gram:?}");
@@ -277,10 +323,26 @@ mod tests {
     }
 
     #[test]
+    fn weights_count_like_copies_also_for_wide_rows() {
+        for (n, d) in [(40, 5), (12, 30)] {
+            let values = noise(n, d);
+            let double: Vec<f32> = values.iter().chain(&values[..3 * d]).copied().collect();
+            let weights: Vec<f64> = (0..n).map(|i| if i < 3 { 2.0 } else { 1.0 }).collect();
+            let few = Features::new(&values, d).unwrap().weighted(&weights).unwrap();
+            let many = Features::new(&double, d).unwrap();
+            let few = Principal::fit(&few, &few.mass(), 3, 0).unwrap();
+            let many = Principal::fit(&many, &many.mass(), 3, 0).unwrap();
+            let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a / b - 1.0).abs() < 1e-5);
+            assert!(few.mean.iter().zip(&many.mean).all(|(a, b)| (a - b).abs() < 1e-5));
+            assert!(close(&few.variances, &many.variances), "{:?} {:?}", few.variances, many.variances);
+        }
+    }
+
+    #[test]
     fn an_image_does_not_depend_on_its_company() {
         let (n, d) = (130, 7);
         let values = noise(n, d);
-        let t = Principal::fit(&Features::new(&values, d).unwrap(), 4, 0).unwrap().transform(4, 0.5);
+        let t = Principal::fit(&Features::new(&values, d).unwrap(), &vec![1.0; n], 4, 0).unwrap().transform(4, 0.5);
         let all = t.apply(&values);
         for i in [0, 63, 64, 129] {
             assert_eq!(t.apply(&values[i * d..(i + 1) * d]), all[i * 4..(i + 1) * 4]);

@@ -8,6 +8,8 @@
 //! 2020; Ding et al., ICCV 2023). Forming the `M_j` dominates, so symmetric matrices are packed into rows of `d (d+1)/2` values
 //! and everything is three matrix products: half the work and, without an automatic-differentiation graph, a fraction of the memory.
 
+pub mod fast;
+
 use rayon::prelude::*;
 use subspan_linalg::{Mat, Real, cholesky, gemm};
 
@@ -66,14 +68,10 @@ pub fn whole_rate<T: Real>(rows: &[T], d: usize, eps2: f64) -> Result<(f64, Vec<
     let values: Vec<f64> = rows.iter().map(|v| v.to_f64()).collect();
     let gram = subspan_linalg::par_gram(&values, d);
     let factor = cholesky(&Mat::from_fn(d, d, |i, j| f64::from(u8::from(i == j)) + c * gram[(i, j)]))?;
-    let weight: Vec<T> = inverse(&factor, d).as_slice().iter().map(|v| T::from_f64(2.0 * c * v)).collect();
+    let weight: Vec<T> = factor.inverse().as_slice().iter().map(|v| T::from_f64(2.0 * c * v)).collect();
     let mut gradient = vec![T::default(); rows.len()];
     gemm::mul(rows, d, &weight, d, &mut gradient);
     Ok((factor.log_det(), gradient))
-}
-
-fn inverse(factor: &subspan_linalg::Cholesky, d: usize) -> Mat {
-    factor.solve_mat(&Mat::identity(d))
 }
 
 /// Entries of a packed symmetric matrix.
@@ -142,7 +140,7 @@ pub fn rate_gradient<T: Real>(
         .map(|(m, t)| {
             let h = unpack(m, d, c / t);
             let factor = cholesky(&h)?;
-            let inverse = inverse(&factor, d);
+            let inverse = factor.inverse();
             let trace: f64 = (0..d).map(|i| inverse[(i, i)]).sum();
             let mut at = 0;
             for i in 0..d {

@@ -6,7 +6,7 @@
 //! "Doubly stochastic subspace clustering", 2020).
 
 use rayon::prelude::*;
-use subspan_linalg::{Mat, eigh, gemm, par_gram};
+use subspan_linalg::{Mat, eigh, gemm, par_weighted_gram};
 
 use super::prepare::BLOCK;
 use crate::error::Result;
@@ -14,12 +14,12 @@ use crate::error::Result;
 /// The ridge, relative to the mean eigenvalue of `XᵀX`.
 const RIDGE: f64 = 0.1;
 
-/// `(XᵀX + γ I)^(−½)` for unit rows of `p` values, `p x p`.
-pub(crate) fn metric(rows: &[f32], p: usize) -> Result<Vec<f32>> {
+/// `(XᵀX + γ I)^(−½)` for unit rows of `p` values, each counting by its mass; `p x p`.
+pub(crate) fn metric(rows: &[f32], p: usize, mass: &[f64]) -> Result<Vec<f32>> {
     let mut gram = Mat::zeros(p, p);
-    for part in rows.chunks(4096 * p) {
+    for (part, mass) in rows.chunks(4096 * p).zip(mass.chunks(4096)) {
         let values: Vec<f64> = part.iter().map(|v| f64::from(*v)).collect();
-        let g = par_gram(&values, p);
+        let g = par_weighted_gram(&values, p, mass);
         gram.as_mut_slice().iter_mut().zip(g.as_slice()).for_each(|(s, v)| *s += v);
     }
     let ridge = RIDGE * (0..p).map(|i| gram[(i, i)]).sum::<f64>() / p as f64;
@@ -61,7 +61,7 @@ mod tests {
         let mut rng = Stream::new(0, "rows").rng(0);
         let mut rows: Vec<f32> = (0..n * p).map(|_| rng.normal() as f32).collect();
         rows.chunks_exact_mut(p).for_each(super::super::prepare::to_unit);
-        let m = metric(&rows, p).unwrap();
+        let m = metric(&rows, p, &vec![1.0; n]).unwrap();
         let y = images(&rows, p, &m);
         let w = weights(&y, p);
         let ridge = RIDGE * n as f64 / p as f64;

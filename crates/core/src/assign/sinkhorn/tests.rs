@@ -131,3 +131,19 @@ proptest! {
         prop_assert!(values[0] > -1e-9);
     }
 }
+
+#[test]
+fn a_row_of_mass_two_is_two_rows_that_share_it() {
+    let n = 12;
+    let a: Vec<f64> = cosines(n, 4, 5).iter().map(|a| (a / 0.3).exp()).collect();
+    // The last two rows are copies of the first two; the kernel is kept whole, so copies see each other as they see themselves.
+    let of = |i: usize| if i < n { i } else { i - n };
+    let double: Vec<f64> = (0..(n + 2) * (n + 2)).map(|at| a[of(at / (n + 2)) * n + of(at % (n + 2))]).collect();
+    let mass: Vec<f64> = (0..n).map(|i| if i < 2 { 2.0 } else { 1.0 }).collect();
+    let found = scale_to(&Dense::new(&a, n), &mass, &exact());
+    let apart = scale(&Dense::new(&double, n + 2), &exact());
+    assert!(found.converged && apart.converged);
+    for i in 0..n {
+        assert!((found.log_scale[i].exp() / mass[i] - apart.log_scale[i].exp()).abs() < 1e-9);
+    }
+}

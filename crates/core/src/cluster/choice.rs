@@ -1,0 +1,186 @@
+//! What is tried and what wins: preparations, graphs and recipes at one number of clusters, and the number itself.
+
+use super::candidates::{Recipe, Space, smoothed_points, spectral_points, spectrum};
+use super::config::AffinityKind;
+use super::count::{self, Count};
+use super::eigen::Pairs;
+use super::graph::Scaled;
+use super::kmeans;
+use super::neighbours::Affinity;
+use super::outcome::Candidate;
+use super::pursuit;
+use super::run::Job;
+use crate::error::{Error, Result};
+use crate::observe::{self, Event};
+
+/// Sizes of the graph that are tried, each with the effective number of neighbours: few for images, where near ones mean most,
+/// more for embeddings of text, where near ones mislead.
+pub(crate) const GRAPHS: [(usize, f64); 3] = [(15, 10.0), (7, 5.0), (64, 30.0)];
+/// The graph of a pursuit: all it chose, of which the larger coefficients count.
+const PURSUED: (usize, f64) = (pursuit::STEPS, 4.0);
+/// Number of clusters at which the way to a partition is chosen before the number is known.
+const PROVISIONAL: usize = 20;
+/// Starts of k-means while candidates are compared; the chosen one gets all.
+pub(crate) const TRIAL_STARTS: usize = 3;
+/// Largest number of clusters considered when it is not given, and rows per cluster that it leaves.
+const MAX_CLUSTERS: (usize, usize) = (200, 20);
+
+/// A graph of one preparation, as far as it has been computed.
+pub(crate) struct Tie {
+    pub(crate) neighbours: usize,
+    pub(crate) perplexity: f64,
+    pub(crate) scaled: Scaled,
+    pub(crate) pairs: Pairs,
+}
+
+/// A partition with where it came from.
+pub(crate) struct Partition {
+    pub(crate) recipe: Recipe,
+    pub(crate) labels: Vec<u32>,
+    pub(crate) information: f64,
+}
+
+/// The best of all candidates so far.
+pub(crate) struct Winner {
+    pub(crate) space: Space,
+    pub(crate) tie: Tie,
+    pub(crate) partition: Partition,
+    pub(crate) index: usize,
+}
+
+/// All candidates, and the best.
+#[derive(Default)]
+pub(crate) struct Contest {
+    pub(crate) tried: Vec<Candidate>,
+    pub(crate) winner: Option<Winner>,
+}
+
+impl Job<'_> {
+    /// Tries every graph and recipe on a space; keeps the space if one of them beats all before.
+    pub(crate) fn enter(&self, space: Space, clusters: usize, recipes: &[Recipe], contest: &mut Contest) -> Result<()> {
+        observe::phase(self.observer, "partition", Some((self.graphs().len() * recipes.len()) as u64));
+        let mut best: Option<(Tie, Partition, usize)> = None;
+        for graph in self.graphs() {
+            let tie = self.tie(&space, graph, clusters)?;
+            let mut won = None;
+            for recipe in recipes {
+                let starts = self.config.starts.min(TRIAL_STARTS);
+                let partition = self.partition(&space, &tie, *recipe, clusters, starts);
+                let beaten =
+                    best.as_ref().map(|b| &b.1).into_iter().chain(won.as_ref().map(|w: &(Partition, usize)| &w.0));
+                let leads = beaten
+                    .chain(contest.winner.as_ref().map(|w| &w.partition))
+                    .all(|p| p.information < partition.information);
+                contest.tried.push(candidate(&partition, &tie, &space));
+                if leads {
+                    won = Some((partition, contest.tried.len() - 1));
+                }
+                self.observer.event(Event::Advance { steps: 1 });
+            }
+            if let Some((partition, index)) = won {
+                best = Some((tie, partition, index));
+            }
+        }
+        if let Some((tie, partition, index)) = best {
+            contest.winner = Some(Winner { space, tie, partition, index });
+        }
+        Ok(())
+    }
+
+    /// A graph of a space with its leading eigenvectors.
+    pub(crate) fn tie(&self, space: &Space, (neighbours, perplexity): (usize, f64), clusters: usize) -> Result<Tie> {
+        self.check_cancelled()?;
+        let scaled = space.graph(neighbours, perplexity, self.seed);
+        let pairs = spectrum(&scaled.membership, space.mass(), clusters, self.seed)?;
+        Ok(Tie { neighbours, perplexity, scaled, pairs })
+    }
+
+    pub(crate) fn graphs(&self) -> Vec<(usize, f64)> {
+        match self.config.neighbours {
+            // Two thirds as in the smaller of the default graphs.
+            Some(k) => vec![(k, (2.0 * k as f64 / 3.0).max(1.0))],
+            None if self.config.affinity == Some(AffinityKind::Pursuit) => vec![PURSUED],
+            None => GRAPHS.to_vec(),
+        }
+    }
+
+    /// The start of k-means with the largest mutual information across edges.
+    pub(crate) fn partition(
+        &self,
+        space: &Space,
+        tie: &Tie,
+        recipe: Recipe,
+        clusters: usize,
+        starts: usize,
+    ) -> Partition {
+        let (points, width) = points(space, tie, recipe, clusters);
+        let runs = kmeans::kmeans(&points, width, space.mass(), clusters, starts, self.seed);
+        let runs = runs.into_iter().map(|run| {
+            let information = space.edge_information(&run.labels, clusters);
+            Partition { recipe, labels: run.labels, information }
+        });
+        // At least one start is made.
+        runs.reduce(|best, run| if run.information > best.information { run } else { best })
+            .unwrap_or_else(|| Partition { recipe, labels: vec![0; tie.scaled.membership.n_rows()], information: 0.0 })
+    }
+
+    /// The number of clusters, chosen on the better way to a partition at a provisional number.
+    pub(crate) fn count(&self, space: &Space) -> Result<Count> {
+        let n = self.features.n_rows();
+        let largest =
+            self.config.max_clusters.unwrap_or_else(|| (n / MAX_CLUSTERS.1).clamp(2, MAX_CLUSTERS.0)).min(n - 1);
+        observe::phase(self.observer, "count", None);
+        let provisional = PROVISIONAL.min(largest);
+        let mut best: Option<(Tie, Partition)> = None;
+        for graph in self.graphs() {
+            let tie = self.tie(space, graph, provisional)?;
+            let spectral = self.partition(space, &tie, Recipe::Spectral, provisional, TRIAL_STARTS);
+            let smoothed = self.partition(space, &tie, Recipe::Smoothed, provisional, TRIAL_STARTS);
+            let better = if smoothed.information > spectral.information { smoothed } else { spectral };
+            if best.as_ref().is_none_or(|(_, b)| better.information > b.information) {
+                best = Some((tie, better));
+            }
+        }
+        let (mut tie, partition) = best.ok_or(Error::AllZero)?;
+        let grid = count::grid(largest);
+        observe::phase(self.observer, "count", Some(grid.len() as u64));
+        if partition.recipe == Recipe::Spectral {
+            tie.pairs = spectrum(&tie.scaled.membership, space.mass(), largest, self.seed)?;
+        }
+        let fixed = points(space, &tie, Recipe::Smoothed, provisional);
+        let points = |k: usize| match partition.recipe {
+            Recipe::Spectral => (spectral_points(&tie.pairs, k), k),
+            Recipe::Smoothed => fixed.clone(),
+        };
+        let coded = [&self.coded, &self.coarse];
+        let curve = count::curve(&grid, &points, coded, &self.mass, self.seed, self.observer)?;
+        Ok(count::choose(curve, n, self.coded.1))
+    }
+}
+
+/// What k-means clusters, and its width.
+fn points(space: &Space, tie: &Tie, recipe: Recipe, clusters: usize) -> (Vec<f32>, usize) {
+    match recipe {
+        Recipe::Spectral => (spectral_points(&tie.pairs, clusters), clusters),
+        Recipe::Smoothed => {
+            (smoothed_points(&tie.scaled.membership, &space.rows, space.n_rows_out()), space.n_rows_out())
+        }
+    }
+}
+
+fn candidate(partition: &Partition, tie: &Tie, space: &Space) -> Candidate {
+    Candidate {
+        preparation: space.name.clone(),
+        affinity: match space.affinity {
+            Affinity::Cosine => AffinityKind::Cosine,
+            Affinity::Absolute => AffinityKind::Absolute,
+            Affinity::Weighted => AffinityKind::LeastSquares,
+            Affinity::Pursuit => AffinityKind::Pursuit,
+        }
+        .to_string(),
+        neighbours: tie.neighbours,
+        recipe: partition.recipe.to_string(),
+        information: partition.information,
+        labels: partition.labels.clone(),
+    }
+}

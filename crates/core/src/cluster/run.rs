@@ -1,0 +1,310 @@
+//! A run: prepare, choose, label, describe.
+
+use std::borrow::Cow;
+
+use rayon::prelude::*;
+
+use super::candidates::{Recipe, Space, plain, preparations};
+use super::choice::{Contest, Tie, Winner};
+use super::coding::{self, DIMS};
+use super::config::{AffinityKind, Clusters, Config, ZeroRows};
+use super::count::Count;
+use super::describe;
+use super::graph::Temperatures;
+use super::learn::Learner;
+use super::model::{Model, Predictions};
+use super::outcome::{Outcome, Summary, by_size};
+use super::prepare::{Features, Preparation, Principal, mean, to_unit};
+use crate::error::{Error, Result};
+use crate::observe::{self, Observer};
+
+/// Principal directions that preparations draw from.
+pub(crate) const DIRECTIONS: usize = 256;
+/// Rows up to which self-representation is tried unasked.
+const REPRESENTED_ROWS: usize = 20_000;
+/// Most training rows that vote unless more are asked for.
+const ANCHORS: usize = 16_384;
+
+/// Clusters rows.
+///
+/// # Errors
+/// A parameter out of range, too few rows, rows that are all alike or equal to their mean, cancellation.
+///
+/// ```
+/// use subspan::{Silent, cluster::{self, Clusters, Config, Features}};
+/// // Two bundles of directions.
+/// let values: Vec<f32> = (0..40).flat_map(|i| [(i % 2) as f32, 1.0 - (i % 2) as f32, 0.01 * i as f32]).collect();
+/// let config = Config { clusters: Clusters::Fixed(2), ..Config::default() };
+/// let outcome = cluster::run(&Features::new(&values, 3)?, &config, 0, &Silent)?;
+/// assert!((0..40).all(|i| outcome.labels[i] == outcome.labels[i % 2]) && outcome.labels[0] != outcome.labels[1]);
+/// assert_eq!(outcome.model.predict(&Features::new(&values, 3)?, false)?.labels, outcome.labels);
+/// # Ok::<(), subspan::Error>(())
+/// ```
+pub fn run(features: &Features<'_>, config: &Config, seed: u64, observer: &dyn Observer) -> Result<Outcome> {
+    start(features, config, None, seed, observer)
+}
+
+/// Clusters rows by projection and by a trained head; what has the smaller held-out code length is kept, both are reported.
+///
+/// # Errors
+/// As [`run`], and what the learner reports.
+pub fn run_learned(
+    features: &Features<'_>,
+    config: &Config,
+    learner: &dyn Learner,
+    seed: u64,
+    observer: &dyn Observer,
+) -> Result<Outcome> {
+    start(features, config, Some(learner), seed, observer)
+}
+
+/// Runs on all rows, or on those that have a direction.
+fn start(
+    features: &Features<'_>,
+    config: &Config,
+    learner: Option<&dyn Learner>,
+    seed: u64,
+    observer: &dyn Observer,
+) -> Result<Outcome> {
+    config.check_rows(features.n_rows())?;
+    let dropped = match config.zero_rows {
+        ZeroRows::Refuse => Vec::new(),
+        ZeroRows::Drop => rows_at_the_mean(features),
+    };
+    if dropped.is_empty() {
+        return Job::new(features, config, seed, observer)?.run(learner);
+    }
+    let d = features.n_cols();
+    let kept: Vec<usize> = (0..features.n_rows()).filter(|i| dropped.binary_search(i).is_err()).collect();
+    config.check_rows(kept.len())?;
+    let values: Vec<f32> = kept.iter().flat_map(|i| &features.values()[i * d..(i + 1) * d]).copied().collect();
+    let weights: Option<Vec<f64>> = features.weights().map(|w| kept.iter().map(|i| w[*i]).collect());
+    let rest = Features::new(&values, d)?;
+    let rest = match &weights {
+        Some(weights) => rest.weighted(weights)?,
+        None => rest,
+    };
+    let outcome = Job::new(&rest, config, seed, observer)?.run(learner)?;
+    outcome.with_rows_left_out(features, &kept, &dropped)
+}
+
+/// Rows that equal the mean: nothing is left of them after centring.
+fn rows_at_the_mean(features: &Features<'_>) -> Vec<usize> {
+    let mean = mean(features, &features.mass());
+    let rows = features.values().par_chunks(features.n_cols()).enumerate();
+    rows.filter(|(_, row)| row.iter().zip(&mean).all(|(v, m)| v == m)).map(|(i, _)| i).collect()
+}
+
+/// Rows to prepare, with their principal directions.
+pub(crate) struct Source<'a> {
+    values: Cow<'a, [f32]>,
+    n_cols: usize,
+    pub(crate) principal: Principal,
+}
+
+impl<'a> Source<'a> {
+    fn new(values: Cow<'a, [f32]>, n_cols: usize, mass: &[f64], seed: u64) -> Result<Self> {
+        let principal = Principal::fit(&Features::new(&values, n_cols)?, mass, DIRECTIONS.min(n_cols), seed)?;
+        Ok(Self { values, n_cols, principal })
+    }
+}
+
+/// Whether all rows have the same length, to a hundredth.
+fn already_unit(features: &Features<'_>) -> bool {
+    let lengths =
+        features.values().chunks_exact(features.n_cols()).map(|r| r.iter().map(|v| v * v).sum::<f32>().sqrt());
+    let [low, high] = lengths.fold([f32::INFINITY, 0.0], |[low, high], l| [low.min(l), high.max(l)]);
+    high <= 1.01 * low
+}
+
+/// A run and what all its parts look at.
+pub(crate) struct Job<'a> {
+    pub(crate) features: &'a Features<'a>,
+    pub(crate) config: &'a Config,
+    pub(crate) seed: u64,
+    pub(crate) observer: &'a dyn Observer,
+    /// The weights of the rows, one on average.
+    pub(crate) mass: Vec<f64>,
+    /// The rows as they come and, if their lengths differ, brought to length one.
+    pub(crate) sources: Vec<Source<'a>>,
+    /// Fixed features for coding lengths: centred principal components, unit rows.
+    pub(crate) coded: (Vec<f32>, usize),
+    /// The same with half as many components, for clusters too small for all.
+    pub(crate) coarse: (Vec<f32>, usize),
+}
+
+impl<'a> Job<'a> {
+    fn new(features: &'a Features<'a>, config: &'a Config, seed: u64, observer: &'a dyn Observer) -> Result<Self> {
+        observe::phase(observer, "prepare", None);
+        let mass = features.mass();
+        let mut sources = vec![Source::new(features.values().into(), features.n_cols(), &mass, seed)?];
+        if !already_unit(features) {
+            let mut values = features.values().to_vec();
+            values.par_chunks_mut(features.n_cols()).for_each(to_unit);
+            sources.push(Source::new(values.into(), features.n_cols(), &mass, seed)?);
+        }
+        let components = |count: usize| {
+            let transform = sources[0].principal.transform(count, 0.0);
+            (transform.apply(features.values()), transform.n_out())
+        };
+        let (coded, coarse) = (components(DIMS), components(DIMS / 2));
+        Ok(Self { features, config, seed, observer, mass, sources, coded, coarse })
+    }
+
+    fn run(&self, learner: Option<&dyn Learner>) -> Result<Outcome> {
+        let first = self.affinities()[0];
+        let space = self.space(0, plain(self.features.n_rows(), self.features.n_cols(), first), first)?;
+        let (clusters, count) = match self.config.clusters {
+            Clusters::Fixed(k) => (k, None),
+            Clusters::Auto => {
+                let count = self.count(&space)?;
+                (count.clusters, Some(count))
+            }
+        };
+        let mut contest = Contest::default();
+        let recipes = [Recipe::Spectral, Recipe::Smoothed];
+        self.enter(space, clusters, &recipes, &mut contest)?;
+        for (source, preparation, affinity) in self.more_spaces() {
+            self.enter(self.space(source, preparation, affinity)?, clusters, &recipes, &mut contest)?;
+        }
+        let projected = self.finish(contest, clusters, count)?;
+        match learner {
+            Some(learner) => self.learned(projected, clusters, learner),
+            None => Ok(projected),
+        }
+    }
+
+    pub(crate) fn check_cancelled(&self) -> Result<()> {
+        if self.observer.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    fn affinities(&self) -> Vec<AffinityKind> {
+        match self.config.affinity {
+            Some(affinity) => vec![affinity],
+            None if self.features.n_rows() <= REPRESENTED_ROWS => {
+                vec![AffinityKind::Cosine, AffinityKind::LeastSquares]
+            }
+            None => vec![AffinityKind::Cosine],
+        }
+    }
+
+    fn more_spaces(&self) -> Vec<(usize, Preparation, AffinityKind)> {
+        let (n, d) = (self.features.n_rows(), self.features.n_cols());
+        let mut all = Vec::new();
+        for source in 0..self.sources.len() {
+            for affinity in self.affinities() {
+                all.extend(preparations(n, d, affinity).into_iter().map(|p| (source, p, affinity)));
+            }
+        }
+        all.remove(0);
+        all
+    }
+
+    fn space(&self, source: usize, preparation: Preparation, affinity: AffinityKind) -> Result<Space> {
+        self.check_cancelled()?;
+        observe::phase(self.observer, "neighbours", None);
+        let largest = self.graphs().iter().map(|g| g.0).max().unwrap_or(1);
+        let from = &self.sources[source];
+        let features = Features::new(&from.values, from.n_cols)?;
+        Space::new(&features, &self.mass, source == 1, preparation, &from.principal, affinity, largest)
+    }
+
+    /// Labels all rows by the winner's votes and says what the clusters are like.
+    pub(crate) fn finish(&self, contest: Contest, clusters: usize, count: Option<Count>) -> Result<Outcome> {
+        let Contest { tried: candidates, winner } = contest;
+        // Every information is a number, so the first candidate leads at least for a moment.
+        let Winner { space, tie, mut partition, index: chosen } = winner.ok_or(Error::AllZero)?;
+        if self.config.starts > super::choice::TRIAL_STARTS {
+            partition = self.partition(&space, &tie, partition.recipe, clusters, self.config.starts);
+        }
+        observe::phase(self.observer, "label", None);
+        let n = self.features.n_rows();
+        let mut model = self.model(&space, &tie, &partition.labels, clusters);
+        let Predictions { mut labels, confidence, .. } = model.vote(space.images(), false);
+        let anchor_agreement = labels.iter().zip(&partition.labels).filter(|(a, b)| a == b).count() as f64 / n as f64;
+        let names = by_size(&labels, &self.mass, clusters);
+        labels.iter_mut().chain(&mut model.labels).for_each(|l| *l = names[*l as usize]);
+        let (membership, scaling) = (tie.scaled.membership, tie.scaled.scaling);
+        let p = space.n_rows_out();
+        let described = describe::describe(&space.rows, p, &self.mass, &labels, clusters, &confidence, &membership)?;
+        let mut summary = Summary {
+            chosen,
+            candidates,
+            count,
+            coding_length: coding::coding_length(&self.coded.0, self.coded.1, &self.mass, &labels, clusters)?,
+            eigenvalues: tie.pairs.values,
+            effective_support: membership.effective_support(),
+            scaling_products: scaling.products,
+            scaling_error: scaling.error,
+            anchors: model.labels.len(),
+            anchor_agreement,
+            effective_rows: effective_rows(&self.mass),
+            left_out: 0,
+            learned: None,
+            warnings: Vec::new(),
+        };
+        self.warn(&mut summary, &described, scaling.converged, &space.rows, p);
+        Ok(Outcome {
+            model,
+            labels,
+            confidence,
+            n_dims: p,
+            representation: space.rows,
+            membership,
+            clusters: described,
+            summary,
+        })
+    }
+
+    /// The voting model of a partition: all rows, or evenly many of every cluster.
+    fn model(&self, space: &Space, tie: &Tie, labels: &[u32], clusters: usize) -> Model {
+        let n = labels.len();
+        let most = self.config.anchors.unwrap_or(ANCHORS);
+        let q = space.n_image();
+        let mut model = Model {
+            clusters,
+            scattering: None,
+            transform: space.transform.clone(),
+            affinity: space.affinity.clone(),
+            metric: space.metric.clone(),
+            head: space.head.clone(),
+            anchors: Vec::new(),
+            labels: Vec::new(),
+            log_scale: Vec::new(),
+            temperature: Vec::new(),
+            top: Vec::new(),
+            neighbours: tie.neighbours,
+            perplexity: tie.perplexity,
+        };
+        let images = space.images();
+        if n <= most {
+            model.anchors = images.to_vec();
+            model.labels = labels.to_vec();
+            model.log_scale.clone_from(&tie.scaled.scaling.log_scale);
+            let Temperatures { eta, top } = tie.scaled.temperatures.clone();
+            (model.temperature, model.top) = (eta, top);
+            return model;
+        }
+        let mut kept: Vec<usize> = coding::members(labels, clusters)
+            .iter()
+            .flat_map(|members| {
+                // At least one of each, evenly spaced.
+                let count = (members.len() * most).div_ceil(n).min(members.len());
+                (0..count).map(move |i| members[i * members.len() / count])
+            })
+            .collect();
+        kept.sort_unstable();
+        model.anchors = kept.iter().flat_map(|i| &images[i * q..(i + 1) * q]).copied().collect();
+        model.labels = kept.iter().map(|i| labels[*i]).collect();
+        let of = |values: &[f64]| kept.iter().map(|i| values[*i]).collect();
+        model.log_scale = of(&tie.scaled.scaling.log_scale);
+        model.temperature = of(&tie.scaled.temperatures.eta);
+        model.top = of(&tie.scaled.temperatures.top);
+        model
+    }
+}
+
+/// How many rows of equal weight say as much: `(Σ w)² / Σ w²` (Kish, "Survey sampling", 1965).
+fn effective_rows(mass: &[f64]) -> f64 {
+    mass.iter().sum::<f64>().powi(2) / mass.iter().map(|m| m * m).sum::<f64>()
+}
