@@ -28,6 +28,13 @@ fn planes(n: usize) -> Place {
     Place::new().file("rows.csv", csv).file("rows.npy", npy(&values, 12))
 }
 
+/// The numbers in a file of labels.
+fn labels_in(place: &Place, name: &str) -> Vec<i64> {
+    let bytes = place.read(name);
+    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    bytes[start..].chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
 const FILES: [&str; 8] = [
     "confidence.npy",
     "labels.npy",
@@ -74,7 +81,12 @@ fn one_thread_and_two_give_the_same_bytes() {
 #[test]
 fn every_affinity_works() {
     let place = planes(160);
-    for flags in ["--affinity abs", "--affinity lsr --neighbours 10", "--affinity cosine --anchors 60"] {
+    for flags in [
+        "--affinity abs",
+        "--affinity lsr --neighbours 10",
+        "--affinity cosine --anchors 60",
+        "--affinity omp --neighbours 6",
+    ] {
         let call = format!("cluster rows.npy --clusters 4 {flags} --truth rows.csv:label --json -o out");
         let record = place.run(&call).succeeds().record();
         assert!(record["results"]["accuracy"].as_f64().unwrap() > 0.98, "{flags}: {}", record["results"]);
@@ -200,4 +212,78 @@ fn a_sample_is_clustered_and_labels_the_whole_table() {
     // Neither row ids nor weights are features.
     let config = place.json("out/run.json");
     assert_eq!(config["inputs"][0]["shape"][1], 3, "{}", config["inputs"]);
+}
+
+#[test]
+fn rows_of_a_sample_count_by_their_weights_and_the_model_labels_the_whole_table() {
+    let place = planes(4000);
+    place.run("sample rows.npy --rows 400 --rule leverage -o s.parquet").succeeds();
+    let record = place.run("cluster s.parquet --clusters 4 --json -o out").succeeds().record();
+    assert_eq!(record["config"]["weights"], "sample");
+    let results = &record["results"];
+    let effective = results["effective_rows"].as_f64().unwrap();
+    assert!(effective > 1.0 && effective <= 500.0, "{effective}");
+    // The four classes are as large as each other in the table: their shares of the weight say so.
+    for share in results["shares"].as_array().unwrap() {
+        assert!((share.as_f64().unwrap() - 0.25).abs() < 0.06, "{results}");
+    }
+    place.run("predict out/model.safetensors rows.npy -o all.npy").succeeds();
+    let labels = labels_in(&place, "all.npy");
+    assert_eq!(labels.len(), 4000);
+    for (i, label) in labels.iter().enumerate() {
+        assert_eq!(*label, labels[i % 4], "row {i}");
+    }
+    let record = place.run("cluster s.parquet --clusters 4 --weights none --json -o alike").succeeds().record();
+    assert!(record["config"]["weights"].is_null());
+}
+
+#[test]
+fn a_row_of_weight_three_counts_like_three_and_wrong_weights_are_refused() {
+    let mut weights = vec![1.0; 120];
+    (0..120).step_by(4).for_each(|i| weights[i] = 3.0);
+    let place = planes(120)
+        .file("w.npy", npy(&weights, 1))
+        .file("few.npy", npy(&[1.0, 2.0], 1))
+        .file("bad.npy", npy(&[vec![1.0; 119], vec![0.0]].concat(), 1));
+    let record = place.run("cluster rows.npy --clusters 4 --weights w.npy --json -o out").succeeds().record();
+    let shares: Vec<f64> =
+        record["results"]["shares"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+    assert!((shares[0] - 0.5).abs() < 1e-9 && (shares[3] - 1.0 / 6.0).abs() < 1e-9, "{shares:?}");
+    assert_eq!(record["results"]["sizes"], serde_json::json!([30, 30, 30, 30]));
+    assert_eq!(record["inputs"].as_array().unwrap().len(), 2);
+    let files = place.files();
+    let left: Vec<&str> = files.iter().map(String::as_str).collect();
+    for (weights, words) in
+        [("few.npy", &["2 weights", "120"][..]), ("bad.npy", &["weights", "positive", "119"]), ("no.npy", &["no.npy"])]
+    {
+        let call = format!("cluster rows.npy --clusters 4 --weights {weights} -o other");
+        place.run(&call).fails().naming(words).leaving(&left);
+    }
+}
+
+#[test]
+fn rows_at_the_mean_may_be_left_out_and_copies_are_pointed_out() {
+    // Two classes that mirror each other, twice each row, and three rows of nothing.
+    let mut values = Vec::new();
+    for i in 0..40 {
+        let row = [1.0, 0.02 * (i / 2) as f32, 0.1];
+        values.extend(row);
+        values.extend(row.map(|v| -v));
+    }
+    values.extend([0.0; 9]);
+    let place = Place::new().file("rows.npy", npy(&values, 3));
+    place.run("cluster rows.npy --clusters 2 -o out").fails().naming(&["3 rows equal the mean", "80"]);
+    let record = place.run("cluster rows.npy --clusters 2 --zero-rows drop --json -o out").succeeds().record();
+    let results = &record["results"];
+    assert_eq!(results["left_out"], 3);
+    let warnings = results["warnings"].to_string();
+    assert!(warnings.contains("3 rows equal the mean") && warnings.contains("copies"), "{warnings}");
+    let labels = labels_in(&place, "out/labels.npy");
+    assert_eq!(labels.len(), 83);
+    assert!((0..80).all(|i| labels[i] == labels[i % 2]) && labels[0] != labels[1]);
+    let sizes: u64 = results["sizes"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap()).sum();
+    assert_eq!(sizes, 83);
+    // All rows, left out or not, have the labels that the model gives them.
+    place.run("predict out/model.safetensors rows.npy -o again.npy").succeeds();
+    assert_eq!(place.read("again.npy"), place.read("out/labels.npy"));
 }

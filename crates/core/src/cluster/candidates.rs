@@ -42,7 +42,7 @@ const MAX_COLUMNS: usize = 512;
 const REPRESENTED_COLUMNS: usize = 256;
 
 /// The preparation of rows as they come.
-pub(crate) fn plain(n_rows: usize, n_cols: usize, affinity: AffinityKind) -> Preparation {
+fn plain(n_rows: usize, n_cols: usize, affinity: AffinityKind) -> Preparation {
     let limit = match affinity {
         AffinityKind::LeastSquares => REPRESENTED_COLUMNS,
         _ if n_rows > WIDE_ROWS => WIDE_COLUMNS,

@@ -10,7 +10,7 @@ use super::neighbours::Affinity;
 use super::outcome::Candidate;
 use super::pursuit;
 use super::run::Job;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::observe::{self, Event};
 
 /// Sizes of the graph that are tried, each with the effective number of neighbours: few for images, where near ones mean most,
@@ -40,39 +40,57 @@ pub(crate) struct Partition {
     pub(crate) information: f64,
 }
 
-/// The best of all candidates so far.
-pub(crate) struct Winner {
+/// A space with its best graph and partition.
+pub(crate) struct Entrant {
     pub(crate) space: Space,
     pub(crate) tie: Tie,
     pub(crate) partition: Partition,
+    /// Its place among the candidates.
     pub(crate) index: usize,
 }
 
-/// All candidates, and the best.
+/// All candidates at one number of clusters, and the best spaces.
 #[derive(Default)]
 pub(crate) struct Contest {
     pub(crate) tried: Vec<Candidate>,
-    pub(crate) winner: Option<Winner>,
+    /// Most information first.
+    pub(crate) best: Vec<Entrant>,
+}
+
+/// Spaces among which the number of clusters may change the order.
+pub(crate) const FINALISTS: usize = 3;
+
+impl Contest {
+    /// Keeps the `most` best; of equals the earlier.
+    fn admit(&mut self, entrant: Entrant, most: usize) {
+        let information = entrant.partition.information;
+        let at = self.best.iter().position(|e| e.partition.information < information).unwrap_or(self.best.len());
+        self.best.insert(at, entrant);
+        self.best.truncate(most);
+    }
 }
 
 impl Job<'_> {
-    /// Tries every graph and recipe on a space; keeps the space if one of them beats all before.
-    pub(crate) fn enter(&self, space: Space, clusters: usize, recipes: &[Recipe], contest: &mut Contest) -> Result<()> {
+    /// Tries every graph and recipe on a space; the contest keeps it if it is among the `most` best.
+    pub(crate) fn enter(
+        &self,
+        space: Space,
+        clusters: usize,
+        recipes: &[Recipe],
+        contest: &mut Contest,
+        most: usize,
+    ) -> Result<()> {
         observe::phase(self.observer, "partition", Some((self.graphs().len() * recipes.len()) as u64));
         let mut best: Option<(Tie, Partition, usize)> = None;
         for graph in self.graphs() {
             let tie = self.tie(&space, graph, clusters)?;
-            let mut won = None;
+            let mut won: Option<(Partition, usize)> = None;
             for recipe in recipes {
                 let starts = self.config.starts.min(TRIAL_STARTS);
                 let partition = self.partition(&space, &tie, *recipe, clusters, starts);
-                let beaten =
-                    best.as_ref().map(|b| &b.1).into_iter().chain(won.as_ref().map(|w: &(Partition, usize)| &w.0));
-                let leads = beaten
-                    .chain(contest.winner.as_ref().map(|w| &w.partition))
-                    .all(|p| p.information < partition.information);
                 contest.tried.push(candidate(&partition, &tie, &space));
-                if leads {
+                let beaten = best.iter().map(|b| &b.1).chain(won.iter().map(|w| &w.0));
+                if beaten.into_iter().all(|p| p.information < partition.information) {
                     won = Some((partition, contest.tried.len() - 1));
                 }
                 self.observer.event(Event::Advance { steps: 1 });
@@ -82,7 +100,7 @@ impl Job<'_> {
             }
         }
         if let Some((tie, partition, index)) = best {
-            contest.winner = Some(Winner { space, tie, partition, index });
+            contest.admit(Entrant { space, tie, partition, index }, most);
         }
         Ok(())
     }
@@ -124,37 +142,31 @@ impl Job<'_> {
             .unwrap_or_else(|| Partition { recipe, labels: vec![0; tie.scaled.membership.n_rows()], information: 0.0 })
     }
 
-    /// The number of clusters, chosen on the better way to a partition at a provisional number.
-    pub(crate) fn count(&self, space: &Space) -> Result<Count> {
+    /// The largest number of clusters considered, and the one at which the way to a partition is chosen first.
+    pub(crate) fn numbers(&self) -> (usize, usize) {
         let n = self.features.n_rows();
         let largest =
             self.config.max_clusters.unwrap_or_else(|| (n / MAX_CLUSTERS.1).clamp(2, MAX_CLUSTERS.0)).min(n - 1);
-        observe::phase(self.observer, "count", None);
-        let provisional = PROVISIONAL.min(largest);
-        let mut best: Option<(Tie, Partition)> = None;
-        for graph in self.graphs() {
-            let tie = self.tie(space, graph, provisional)?;
-            let spectral = self.partition(space, &tie, Recipe::Spectral, provisional, TRIAL_STARTS);
-            let smoothed = self.partition(space, &tie, Recipe::Smoothed, provisional, TRIAL_STARTS);
-            let better = if smoothed.information > spectral.information { smoothed } else { spectral };
-            if best.as_ref().is_none_or(|(_, b)| better.information > b.information) {
-                best = Some((tie, better));
-            }
-        }
-        let (mut tie, partition) = best.ok_or(Error::AllZero)?;
+        (largest, PROVISIONAL.min(largest))
+    }
+
+    /// The number of clusters, chosen on the way to a partition that was best at a provisional number.
+    pub(crate) fn count(&self, entrant: &Entrant, largest: usize) -> Result<Count> {
+        let Entrant { space, tie, partition, .. } = entrant;
         let grid = count::grid(largest);
         observe::phase(self.observer, "count", Some(grid.len() as u64));
-        if partition.recipe == Recipe::Spectral {
-            tie.pairs = spectrum(&tie.scaled.membership, space.mass(), largest, self.seed)?;
-        }
-        let fixed = points(space, &tie, Recipe::Smoothed, provisional);
-        let points = |k: usize| match partition.recipe {
-            Recipe::Spectral => (spectral_points(&tie.pairs, k), k),
-            Recipe::Smoothed => fixed.clone(),
+        let pairs = match partition.recipe {
+            Recipe::Spectral => Some(spectrum(&tie.scaled.membership, space.mass(), largest, self.seed)?),
+            Recipe::Smoothed => None,
+        };
+        let fixed = points(space, tie, Recipe::Smoothed, 0);
+        let points = |k: usize| match &pairs {
+            Some(pairs) => (spectral_points(pairs, k), k),
+            None => fixed.clone(),
         };
         let coded = [&self.coded, &self.coarse];
         let curve = count::curve(&grid, &points, coded, &self.mass, self.seed, self.observer)?;
-        Ok(count::choose(curve, n, self.coded.1))
+        Ok(count::choose(curve, self.features.n_rows(), self.coded.1))
     }
 }
 

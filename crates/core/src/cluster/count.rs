@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::coding::coding_length;
 use super::kmeans::kmeans;
-use super::score::nmi;
+use super::score;
 use crate::error::{Error, Result};
 use crate::observe::{Event, Observer};
 
@@ -17,7 +17,7 @@ pub struct Tried {
     pub bits: f64,
     /// Coding length with half as many components.
     pub coarse_bits: f64,
-    /// Mean agreement (normalised mutual information) of differently started k-means; higher is better.
+    /// Mean agreement (adjusted Rand index) of differently started k-means; higher is better.
     pub stability: f64,
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn curve(
         let runs = kmeans(&points, width, mass, *k, STARTS, seed);
         let mut agreement = Vec::new();
         for (i, a) in runs.iter().enumerate() {
-            agreement.extend(runs[..i].iter().map(|b| nmi(&a.labels, &b.labels)));
+            agreement.extend(runs[..i].iter().map(|b| score::agreement(&a.labels, &b.labels).ari));
         }
         let stability = agreement.iter().sum::<f64>() / agreement.len() as f64;
         let best = runs.iter().fold(&runs[0], |best, r| if r.inertia < best.inertia { r } else { best });
@@ -83,15 +83,22 @@ const CODING_MARGIN: f64 = 0.015;
 const ROWS_PER_COMPONENT: usize = 5;
 
 /// Chooses from a curve over `n_rows` rows coded with `components`: the least coding length. Where that leaves fewer than five rows
-/// per component and cluster, half as many components decide, and the interval covers what both allow.
+/// per component and cluster, a cluster's description outweighs its rows: then half as many components say which numbers are not told
+/// apart, and of those the most stable one is taken.
 pub(crate) fn choose(curve: Vec<Tried>, n_rows: usize, components: usize) -> Count {
     let fine = least(&curve, |t| t.bits);
     if n_rows >= ROWS_PER_COMPONENT * components * fine.0 {
         return Count { clusters: fine.0, interval: fine.1, by: "coding length", curve };
     }
-    let coarse = least(&curve, |t| t.coarse_bits);
-    let interval = [fine.1[0].min(coarse.1[0]), fine.1[1].max(coarse.1[1])];
-    Count { clusters: coarse.0, interval, by: "coding length of fewer components", curve }
+    let (_, interval) = least(&curve, |t| t.coarse_bits);
+    let near = curve.iter().filter(|t| (interval[0]..=interval[1]).contains(&t.clusters));
+    // The interval has at least the number of least length.
+    let stable = near.fold(None::<&Tried>, |best, t| match best {
+        Some(b) if b.stability >= t.stability => Some(b),
+        _ => Some(t),
+    });
+    let clusters = stable.map_or(fine.0, |t| t.clusters);
+    Count { clusters, interval, by: "stability within coding length", curve }
 }
 
 /// The number of least length, and the smallest and largest one not told apart from it.
@@ -115,12 +122,17 @@ mod tests {
     }
 
     #[test]
-    fn small_clusters_are_judged_with_fewer_components() {
-        let tried = |clusters, bits, coarse_bits| Tried { clusters, bits, coarse_bits, stability: 1.0 };
-        let curve = vec![tried(2, 10.0, 10.0), tried(4, 9.0, 9.0), tried(8, 9.1, 8.0), tried(16, 10.0, 9.0)];
+    fn small_clusters_are_judged_with_fewer_components_and_by_stability() {
+        let tried = |clusters, bits, coarse_bits, stability| Tried { clusters, bits, coarse_bits, stability };
+        let curve = vec![
+            tried(2, 10.0, 10.0, 1.0),
+            tried(4, 9.0, 9.0, 0.9),
+            tried(8, 9.1, 8.0, 0.7),
+            tried(16, 10.0, 8.1, 0.8),
+        ];
         let many = choose(curve.clone(), 10_000, 64);
         assert_eq!((many.clusters, many.interval), (4, [4, 8]));
         let few = choose(curve, 100, 64);
-        assert_eq!((few.clusters, few.interval), (8, [4, 8]));
+        assert_eq!((few.clusters, few.interval), (16, [8, 16]));
     }
 }

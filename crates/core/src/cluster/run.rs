@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::candidates::{Recipe, Space, plain, preparations};
-use super::choice::{Contest, Tie, Winner};
+use super::candidates::{Recipe, Space, preparations};
+use super::choice::{Contest, Entrant, FINALISTS, Tie};
 use super::coding::{self, DIMS};
 use super::config::{AffinityKind, Clusters, Config, ZeroRows};
 use super::count::Count;
@@ -20,6 +20,8 @@ use crate::observe::{self, Observer};
 
 /// Principal directions that preparations draw from.
 pub(crate) const DIRECTIONS: usize = 256;
+/// How graphs become points.
+const RECIPES: [Recipe; 2] = [Recipe::Spectral, Recipe::Smoothed];
 /// Rows up to which self-representation is tried unasked.
 const REPRESENTED_ROWS: usize = 20_000;
 /// Most training rows that vote unless more are asked for.
@@ -152,26 +154,33 @@ impl<'a> Job<'a> {
     }
 
     fn run(&self, learner: Option<&dyn Learner>) -> Result<Outcome> {
-        let first = self.affinities()[0];
-        let space = self.space(0, plain(self.features.n_rows(), self.features.n_cols(), first), first)?;
-        let (clusters, count) = match self.config.clusters {
-            Clusters::Fixed(k) => (k, None),
+        let (contest, clusters, count) = match self.config.clusters {
+            Clusters::Fixed(k) => (self.survey(k, 1)?, k, None),
             Clusters::Auto => {
-                let count = self.count(&space)?;
-                (count.clusters, Some(count))
+                let (largest, provisional) = self.numbers();
+                let first = self.survey(provisional, FINALISTS)?;
+                let count = self.count(first.best.first().ok_or(Error::AllZero)?, largest)?;
+                let mut contest = Contest::default();
+                for entrant in first.best {
+                    self.enter(entrant.space, count.clusters, &RECIPES, &mut contest, 1)?;
+                }
+                (contest, count.clusters, Some(count))
             }
         };
-        let mut contest = Contest::default();
-        let recipes = [Recipe::Spectral, Recipe::Smoothed];
-        self.enter(space, clusters, &recipes, &mut contest)?;
-        for (source, preparation, affinity) in self.more_spaces() {
-            self.enter(self.space(source, preparation, affinity)?, clusters, &recipes, &mut contest)?;
-        }
         let projected = self.finish(contest, clusters, count)?;
         match learner {
             Some(learner) => self.learned(projected, clusters, learner),
             None => Ok(projected),
         }
+    }
+
+    /// A contest of all spaces, of which the `most` best are kept.
+    fn survey(&self, clusters: usize, most: usize) -> Result<Contest> {
+        let mut contest = Contest::default();
+        for (source, preparation, affinity) in self.spaces() {
+            self.enter(self.space(source, preparation, affinity)?, clusters, &RECIPES, &mut contest, most)?;
+        }
+        Ok(contest)
     }
 
     pub(crate) fn check_cancelled(&self) -> Result<()> {
@@ -188,7 +197,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn more_spaces(&self) -> Vec<(usize, Preparation, AffinityKind)> {
+    fn spaces(&self) -> Vec<(usize, Preparation, AffinityKind)> {
         let (n, d) = (self.features.n_rows(), self.features.n_cols());
         let mut all = Vec::new();
         for source in 0..self.sources.len() {
@@ -196,7 +205,6 @@ impl<'a> Job<'a> {
                 all.extend(preparations(n, d, affinity).into_iter().map(|p| (source, p, affinity)));
             }
         }
-        all.remove(0);
         all
     }
 
@@ -211,9 +219,10 @@ impl<'a> Job<'a> {
 
     /// Labels all rows by the winner's votes and says what the clusters are like.
     pub(crate) fn finish(&self, contest: Contest, clusters: usize, count: Option<Count>) -> Result<Outcome> {
-        let Contest { tried: candidates, winner } = contest;
-        // Every information is a number, so the first candidate leads at least for a moment.
-        let Winner { space, tie, mut partition, index: chosen } = winner.ok_or(Error::AllZero)?;
+        let Contest { tried: candidates, best } = contest;
+        // There is at least one space, and every information is a number.
+        let winner = best.into_iter().next().ok_or(Error::AllZero)?;
+        let Entrant { space, tie, mut partition, index: chosen } = winner;
         if self.config.starts > super::choice::TRIAL_STARTS {
             partition = self.partition(&space, &tie, partition.recipe, clusters, self.config.starts);
         }

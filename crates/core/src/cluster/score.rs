@@ -28,11 +28,6 @@ pub fn agreement(labels: &[u32], truth: &[u32]) -> Agreement {
     Agreement { accuracy: table.accuracy(), nmi: table.nmi(), ari: table.ari() }
 }
 
-/// Normalised mutual information of two labellings: 2 I / (H + H').
-pub(crate) fn nmi(a: &[u32], b: &[u32]) -> f64 {
-    Table::of(a, b).nmi()
-}
-
 /// Counts of every pair of labels.
 struct Table {
     counts: Vec<f64>,
@@ -60,6 +55,7 @@ impl Table {
         (0..self.n_cols).map(|j| (0..self.n_rows).map(|i| self.counts[i * self.n_cols + j]).sum()).collect()
     }
 
+    /// `2 I / (H + H')`.
     fn nmi(&self) -> f64 {
         let (rows, cols) = (self.row_sums(), self.col_sums());
         let entropy = |sums: &[f64]| -> f64 {

@@ -81,7 +81,7 @@ impl Job<'_> {
         let largest = self.graphs().iter().map(|g| g.0).max().unwrap_or(1);
         let mut contest = Contest::default();
         let space = Space::learned(&transform, &head, &rows, &self.mass, largest);
-        self.enter(space, clusters, &[Recipe::Spectral], &mut contest)?;
+        self.enter(space, clusters, &[Recipe::Spectral], &mut contest, 1)?;
         let trained = self.finish(contest, clusters, projected.summary.count.clone())?;
         self.better(projected, trained, clusters, &held, snapshots)
     }
