@@ -1,15 +1,17 @@
-"""`subspan cluster` against scikit-learn on real sets, labels in the scorer only.
+"""`subspan cluster` against scikit-learn on real and generated sets, labels in the scorer only.
 
     python benches/rivals/cluster.py --data DIR [--sets coil20,orl,...] [--seeds 5] [--out DIR]
 
 DIR holds `mnist/`, `subspace/`, `text/` and `features/` as described in its own manifest; nothing of it is kept. Every set is clustered with
 the number of classes given and, with --auto, without. Rivals get the rows centred and unit (as ours do), and the better of that and
-half-whitened PCA for kNN-spectral. Medians and worst cases over seeds go to run.json.
+half-whitened PCA for kNN-spectral; on unions of subspaces also SSC-OMP. Generated sets are drawn anew with every seed. Medians and worst
+cases over seeds go to run.json.
 """
 
 import argparse
 import gzip
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,7 +21,9 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import HDBSCAN, KMeans, SpectralClustering
+from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
+from sklearn.linear_model import orthogonal_mp_gram
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import kneighbors_graph
@@ -62,16 +66,95 @@ def both_parts(data):
     return np.concatenate([a, c]), np.concatenate([b, d])
 
 
+def thinned(x, y, rng, kind):
+    """Odd classes halved, or classes of geometrically falling size down to a tenth."""
+    classes = np.unique(y)
+    share = {c: (0.5 if i % 2 else 1.0) if kind == "odd" else 0.1 ** (i / (len(classes) - 1)) for i, c in enumerate(classes)}
+    keep = rng.random(len(y)) < np.vectorize(share.get)(y)
+    return x[keep], y[keep]
+
+
+def imbalanced(data, seed, kind):
+    x, y = mnist(data, "test", 5000)
+    return thinned(x, y, np.random.default_rng(seed), kind)
+
+
+def union_of_subspaces(seed, ambient, count, dim, per, noise):
+    """Points evenly on the unit sphere of random subspaces, and noise of that length in all directions together."""
+    rng = np.random.default_rng(seed)
+    x, y = [], []
+    for c in range(count):
+        basis = np.linalg.qr(rng.normal(size=(ambient, dim)))[0]
+        points = rng.normal(size=(per, dim))
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+        x.append(points @ basis.T + noise / np.sqrt(ambient) * rng.normal(size=(per, ambient)))
+        y.append(np.full(per, c))
+    return np.concatenate(x).astype(np.float32), np.concatenate(y)
+
+
+def curve_and_point(seed):
+    """100 points along most of a circle on the sphere, 100 at a place beside it."""
+    rng = np.random.default_rng(seed)
+    t = rng.uniform(0, 1.5 * np.pi, 100)
+    curve = np.stack([np.cos(t), np.sin(t), np.full(100, 0.3)], 1)
+    point = np.array([0.0, 0.0, -1.0]) + np.zeros((100, 3))
+    x = np.concatenate([curve, point]) + 0.02 * rng.normal(size=(200, 3))
+    return x.astype(np.float32), np.repeat([0, 1], 100)
+
+
+def trefoils(seed):
+    """Two trefoil knots of 500 points in R^100, in subspaces of their own that share the origin."""
+    rng = np.random.default_rng(seed)
+    x = []
+    for _ in range(2):
+        t = rng.uniform(0, 2 * np.pi, 500)
+        knot = np.stack([np.sin(t) + 2 * np.sin(2 * t), np.cos(t) - 2 * np.cos(2 * t), -np.sin(3 * t)], 1)
+        basis = np.linalg.qr(rng.normal(size=(100, 3)))[0]
+        x.append(knot @ basis.T + 0.02 * rng.normal(size=(500, 100)))
+    return np.concatenate(x).astype(np.float32), np.repeat([0, 1], 500)
+
+
+def double_spiral(seed):
+    """Two spirals on the sphere that wind around each other, 500 points each."""
+    rng = np.random.default_rng(seed)
+    x = []
+    for turn in (0.0, np.pi):
+        t = rng.uniform(0.15, 1.0, 500)
+        polar, around = 0.5 * np.pi * t, 2 * np.pi * t + turn
+        x.append(np.stack([np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar)], 1))
+    x = np.concatenate(x) + 0.01 * rng.normal(size=(1000, 3))
+    return x.astype(np.float32), np.repeat([0, 1], 500)
+
+
+def digits():
+    found = load_digits()
+    return found.data.astype(np.float32), found.target
+
+
+SCATTERING = ["--features", "scattering"]
+OMP = ["--affinity", "omp"]
+# What makes a set of data and a seed, and the flags that it needs.
 SETS = {
-    "coil20": (lambda d: subspace(d, "coil20_32x32"), []),
-    "orl": (lambda d: subspace(d, "orl_32x32"), []),
-    "extended_yale_b": (lambda d: subspace(d, "extended_yale_b_48x42"), []),
-    "banking77": (lambda d: text(d, "banking77"), []),
-    "clinc150": (lambda d: text(d, "clinc150"), []),
-    "cifar10_mobilenet": (cifar, []),
-    "mnist_10k": (lambda d: mnist(d, "test"), []),
-    "mnist_5k_scattering": (lambda d: mnist(d, "test", 5000), ["--features", "scattering"]),
-    "mnist_70k_scattering": (both_parts, ["--features", "scattering"]),
+    "orl": (lambda d, s: subspace(d, "orl_32x32"), []),
+    "extended_yale_b": (lambda d, s: subspace(d, "extended_yale_b_48x42"), []),
+    "coil20": (lambda d, s: subspace(d, "coil20_32x32"), []),
+    "digits": (lambda d, s: digits(), []),
+    "mnist_5k_scattering": (lambda d, s: mnist(d, "test", 5000), SCATTERING),
+    "banking77": (lambda d, s: text(d, "banking77"), []),
+    "clinc150": (lambda d, s: text(d, "clinc150"), []),
+    "cifar10_mobilenet": (lambda d, s: cifar(d), []),
+    "mnist_odd_halved": (lambda d, s: imbalanced(d, s, "odd"), SCATTERING),
+    "mnist_long_tail": (lambda d, s: imbalanced(d, s, "tail"), SCATTERING),
+    "subspaces_5x6_in_9_n250": (lambda d, s: union_of_subspaces(s, 9, 5, 6, 250, 0.0), OMP),
+    "subspaces_5x6_in_9_n1000": (lambda d, s: union_of_subspaces(s, 9, 5, 6, 1000, 0.0), OMP),
+    "subspaces_10x6_in_100": (lambda d, s: union_of_subspaces(s, 100, 10, 6, 200, 0.0), []),
+    "subspaces_10x6_in_100_noise_0.2": (lambda d, s: union_of_subspaces(s, 100, 10, 6, 200, 0.2), []),
+    "subspaces_10x6_in_100_noise_0.4": (lambda d, s: union_of_subspaces(s, 100, 10, 6, 200, 0.4), []),
+    "curve_and_point": (lambda d, s: curve_and_point(s), []),
+    "trefoils": (lambda d, s: trefoils(s), []),
+    "double_spiral": (lambda d, s: double_spiral(s), []),
+    "mnist_10k": (lambda d, s: mnist(d, "test"), []),
+    "mnist_70k_scattering": (lambda d, s: both_parts(d), SCATTERING),
 }
 
 
@@ -87,10 +170,12 @@ def unit(rows):
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
+BINARY = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "subspan"
+
+
 def ours(folder, clusters, flags, seed):
     out = folder / "out"
-    binary = ROOT / "target" / "release" / "subspan"
-    command = [binary, "cluster", folder / "x.npy", "--clusters", str(clusters), "--truth", folder / "y.npy", "--seed", str(seed),
+    command = [BINARY, "cluster", folder / "x.npy", "--clusters", str(clusters), "--truth", folder / "y.npy", "--seed", str(seed),
                "--json", "-q", "-o", out, *flags]
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
     if done.returncode:
@@ -103,7 +188,21 @@ def ours(folder, clusters, flags, seed):
     return out | {"seconds": record["seconds"]["total"], "peak_rss_bytes": record["peak_rss_bytes"]}
 
 
-def rivals(x, truth, clusters, seed):
+def ssc_omp(x, clusters, seed, steps=6):
+    """Sparse subspace clustering by orthogonal matching pursuit (You, Robinson, Vidal, CVPR 2016), on unit rows as they are."""
+    rows = unit(x.astype(np.float64))
+    n = len(rows)
+    gram = rows @ rows.T
+    found = np.zeros((n, n))
+    for i in range(n):
+        others = np.delete(np.arange(n), i)
+        found[i, others] = orthogonal_mp_gram(gram[np.ix_(others, others)], gram[others, i], n_nonzero_coefs=min(steps, n - 1))
+    found = np.abs(found) / np.maximum(np.abs(found).max(1, keepdims=True), 1e-12)
+    graph = found + found.T
+    return SpectralClustering(clusters, affinity="precomputed", random_state=seed, assign_labels="kmeans").fit_predict(graph)
+
+
+def rivals(name, x, truth, clusters, seed):
     rows = unit(x - x.mean(0))
     if rows.shape[1] > 256 and len(rows) > 256:
         rows = PCA(256, random_state=0).fit_transform(rows)
@@ -121,6 +220,11 @@ def rivals(x, truth, clusters, seed):
         "knn_spectral": lambda: spectral(rows, 10),
         "knn_spectral_half_whitened": lambda: spectral(half, 10),
     }
+    if name.startswith("subspaces") and len(x) <= 2000:
+        contestants["ssc_omp"] = lambda: ssc_omp(x, clusters, seed)
+    if len(rows) > 20_000:
+        # Its graph's eigenvectors take most of an hour there.
+        del contestants["knn_spectral"], contestants["knn_spectral_half_whitened"]
     if seed == 0 and len(rows) <= 20_000:
         contestants["hdbscan"] = lambda: HDBSCAN(min_cluster_size=10).fit_predict(half)
     out = {}
@@ -157,7 +261,7 @@ def main():
     parser.add_argument("--auto", action="store_true", help="choose the number of clusters as well, once per set")
     parser.add_argument("--flags", default="", help="further flags of subspan cluster")
     parser.add_argument("--no-build", action="store_true")
-    parser.add_argument("--out", type=Path, default=ROOT / "benches" / "runs" / "2026-11-24-cluster")
+    parser.add_argument("--out", type=Path, default=ROOT / "benches" / "runs" / "2026-11-25-cluster")
     options = parser.parse_args()
     if not options.no_build:
         subprocess.run(["cargo", "build", "--release", "-p", "subspan-cli"], cwd=ROOT, check=True)
@@ -166,25 +270,27 @@ def main():
     run = json.loads(path.read_text()) if path.exists() else {"machine": machine.describe(), "sets": {}}
     for name in options.sets:
         load, flags = SETS[name]
-        x, truth = load(options.data)
-        truth = np.unique(truth, return_inverse=True)[1]
-        clusters = int(truth.max()) + 1
-        flat = x.reshape(len(x), -1).astype(np.float32)
         runs = []
         with tempfile.TemporaryDirectory() as folder:
             folder = Path(folder)
-            np.save(folder / "x.npy", x)
-            np.save(folder / "y.npy", truth.astype(np.int64))
             more = flags + options.flags.split()
             for seed in range(options.seeds):
+                x, truth = load(options.data, seed)
+                truth = np.unique(truth, return_inverse=True)[1]
+                clusters = int(truth.max()) + 1
+                np.save(folder / "x.npy", x)
+                np.save(folder / "y.npy", truth.astype(np.int64))
                 row = {"seed": seed, "subspan": ours(folder, clusters, more, seed)}
                 if seed < (options.seeds if options.rival_seeds is None else options.rival_seeds):
-                    row["rivals"] = rivals(flat, truth, clusters, seed)
+                    row["rivals"] = rivals(name, x.reshape(len(x), -1).astype(np.float32), truth, clusters, seed)
+                if options.auto and seed == 0:
+                    row["auto"] = ours(folder, "auto", more, 0)
+                    print(name, "auto", {k: v for k, v in row["auto"].items() if k in ("clusters", "interval", "accuracy", "nmi", "failure")}, flush=True)
                 runs.append(row)
-                print(name, seed, {k: v for k, v in row["subspan"].items() if k in ("accuracy", "nmi", "seconds")}, flush=True)
+                print(name, seed, {k: v for k, v in row["subspan"].items() if k in ("accuracy", "nmi", "seconds", "failure")}, flush=True)
             entry = {"shape": list(x.shape), "classes": clusters, "flags": more, "summary": summary(runs), "runs": runs}
-            if options.auto:
-                entry["auto"] = ours(folder, "auto", more, 0)
+            if "auto" in runs[0]:
+                entry["auto"] = runs[0]["auto"]
         run["sets"][name] = entry
         # After every set: a later one that dies takes nothing with it.
         path.write_text(json.dumps(run, indent=1) + "\n")

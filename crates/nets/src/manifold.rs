@@ -7,6 +7,7 @@
 
 use subspan::cluster::learn::{Step, Views, manifold_step, spread_step};
 use subspan::cluster::rate::EPS2;
+use subspan::cluster::rate::fast::Shortcut;
 use subspan::cluster::{Head, Layer, Learner, Problem};
 use subspan::draw::{Rng, Stream};
 use subspan::{Error, Observer, Result};
@@ -67,6 +68,22 @@ pub struct ManifoldLearner<'a> {
     pub observer: &'a dyn Observer,
 }
 
+/// Work of an exact step, in flop, from which the shortcut is tried: some tenths of a second on two cores.
+const LARGE_STEP: f64 = 2e10;
+
+/// What a step is for.
+enum Stage<'a> {
+    /// The warm-up: all features apart.
+    Spread,
+    /// Manifold linearizing and clustering.
+    Linearize {
+        /// Temperature of the membership.
+        eta: f64,
+        /// Spares most of the rates of large batches.
+        shortcut: Option<&'a mut Shortcut>,
+    },
+}
+
 /// The network and its nodes.
 struct Twin {
     net: Net,
@@ -115,12 +132,15 @@ impl Learner for ManifoldLearner<'_> {
         let mut adam = Optimizer::new(Rule::Adam, settings.lr, 0.0);
         let mut batches = Batches::new(problem, settings.batch_size);
         for step in 0..settings.warm_up {
-            self.step(&twin, &mut params, &mut adam, &batches.next(), step, None)?;
+            self.step(&twin, &mut params, &mut adam, &batches.next(), step, Stage::Spread)?;
         }
         for part in ["weight", "bias"] {
             let copy = params[&format!("features.{part}")].clone();
             params.insert(format!("clusters.{part}"), copy);
         }
+        let batch = settings.batch_size.min(problem.rows.len() / problem.n_cols) as f64;
+        let exact_flop = 3.0 * batch * batch * (settings.n_dims * (settings.n_dims + 1)) as f64;
+        let mut shortcut = (exact_flop > LARGE_STEP).then(|| Shortcut::new(problem.seed));
         let (mut best, mut least, mut worse) = (None, f64::INFINITY, 0);
         for step in 0..=settings.steps {
             if step % settings.every == 0 {
@@ -136,14 +156,15 @@ impl Learner for ManifoldLearner<'_> {
                     }
                 }
             }
-            self.step(&twin, &mut params, &mut adam, &batches.next(), step, Some(settings.eta))?;
+            let stage = Stage::Linearize { eta: settings.eta, shortcut: shortcut.as_mut() };
+            self.step(&twin, &mut params, &mut adam, &batches.next(), step, stage)?;
         }
         best.ok_or(Error::Diverged { epoch: settings.steps, lr: f64::from(settings.lr) })
     }
 }
 
 impl ManifoldLearner<'_> {
-    /// One step on a batch of both views; without a temperature a step of the warm-up.
+    /// One step on a batch of both views.
     fn step(
         &self,
         twin: &Twin,
@@ -151,7 +172,7 @@ impl ManifoldLearner<'_> {
         adam: &mut Optimizer,
         batch: &[f32],
         step: usize,
-        eta: Option<f64>,
+        stage: Stage<'_>,
     ) -> Result<()> {
         if self.observer.cancelled() {
             return Err(Error::Cancelled);
@@ -164,9 +185,10 @@ impl ManifoldLearner<'_> {
             clusters: [&q[..half], &q[half..]],
             n_dims: self.settings.n_dims,
         };
-        let taken = match eta {
-            None => spread_step(&views, EPS2),
-            Some(eta) => manifold_step(&views, eta, EPS2),
+        let spread = matches!(stage, Stage::Spread);
+        let taken = match stage {
+            Stage::Spread => spread_step(&views, EPS2),
+            Stage::Linearize { eta, shortcut } => manifold_step(&views, eta, EPS2, shortcut),
         };
         let diverged = Error::Diverged { epoch: step, lr: f64::from(self.settings.lr) };
         let Step { features, clusters, .. } = match taken {
@@ -174,7 +196,7 @@ impl ManifoldLearner<'_> {
             other => other?,
         };
         let mut seeds = vec![(twin.features, features.concat())];
-        if eta.is_some() {
+        if !spread {
             seeds.push((twin.clusters, clusters.concat()));
         }
         let gradient = twin.net.backward(params, &trace, seeds);

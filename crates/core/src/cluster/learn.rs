@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use subspan_linalg::gemm;
 
 use super::prepare::{BLOCK, to_unit};
+use super::rate::fast::Shortcut;
 use super::rate::{Columns, Rates, before_unit, rate_gradient, whole_rate};
 use crate::assign::sinkhorn::{Diagonal, Options, project, project_gradient};
 use crate::error::Result;
@@ -163,11 +164,12 @@ pub fn spread_step(views: &Views<'_>, eps2: f64) -> Result<Step> {
 }
 
 /// The loss `−(R(Z) − Rc(Z, Γ))/2`, with `Z` the unit mean and `Γ` the mean membership of both views at temperature `eta`; the
-/// gradient goes through the whole projection. Cost: see [`rate_gradient`].
+/// gradient goes through the whole projection. With a shortcut the rates come from it as long as it passes its gate. Cost: see
+/// [`rate_gradient`].
 ///
 /// # Errors
 /// [`crate::Error::Linalg`] for outputs that are not finite.
-pub fn manifold_step(views: &Views<'_>, eta: f64, eps2: f64) -> Result<Step> {
+pub fn manifold_step(views: &Views<'_>, eta: f64, eps2: f64, shortcut: Option<&mut Shortcut>) -> Result<Step> {
     let d = views.n_dims;
     let n = views.features[0].len() / d;
     let ([a, b], lengths) = units(views.features, d);
@@ -191,17 +193,25 @@ pub fn manifold_step(views: &Views<'_>, eta: f64, eps2: f64) -> Result<Step> {
         })
         .collect();
     let gamma: Vec<f32> = gammas[0].iter().zip(&gammas[1]).map(|(a, b)| (0.5 * (a + b)) as f32).collect();
-    let rate = rate_gradient(&mean, d, &gamma, eps2, Columns::Unit)?;
+    // Half of the loss's −1/2: each view is half of the mean membership.
+    let by_affinity = |membership: &[f32], view: usize| {
+        let upstream: Vec<f64> = membership.iter().map(|g| -0.25 * f64::from(*g)).collect();
+        project_gradient(&gammas[view], n, &upstream, eta)
+    };
+    let rate = match shortcut {
+        None => rate_gradient(&mean, d, &gamma, eps2, Columns::Unit)?,
+        Some(shortcut) => {
+            shortcut.step(&mean, d, &gamma, eps2, &|g: &[f32]| [by_affinity(g, 0), by_affinity(g, 1)].concat())?
+        }
+    };
     let mut gradient = rate.rows;
     gradient.iter_mut().for_each(|g| *g *= -0.5);
     before_unit(&mut gradient, &mean, d, &mean_lengths);
     let mut features = [gradient.clone(), gradient];
     before_unit(&mut features[0], &a, d, &lengths[0]);
     before_unit(&mut features[1], &b, d, &lengths[1]);
-    // Half of the loss's −1/2: each view is half of the mean membership.
-    let upstream: Vec<f64> = rate.membership.iter().map(|g| -0.25 * f64::from(*g)).collect();
     let clusters = [0, 1].map(|v| {
-        let by_affinity = project_gradient(&gammas[v], n, &upstream, eta);
+        let by_affinity = by_affinity(&rate.membership, v);
         let signed: Vec<f32> = (0..n * n)
             .map(|at| {
                 let sign = products[v][at].partial_cmp(&0.0).map_or(0.0, |o| o as i8 as f64);
@@ -261,7 +271,7 @@ mod tests {
             let [features, clusters] = views(o);
             let views =
                 Views { features: [&features[0], &features[1]], clusters: [&clusters[0], &clusters[1]], n_dims: d };
-            manifold_step(&views, 0.2, 0.1).unwrap()
+            manifold_step(&views, 0.2, 0.1, None).unwrap()
         };
         let step = at(&outputs);
         let loss = |s: &Step| -0.5 * s.rates.reduction();

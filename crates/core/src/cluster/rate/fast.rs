@@ -1,10 +1,11 @@
 //! A shortcut to the rates: columns of the membership as a shared background with few corrections.
 //!
-//! Column `j` of group `k` is taken as `b_j h_k + Σ_{i ∈ I_j} D_i e_i`: `h_k` is the mean column of the group, `I_j` are the `s` rows that
-//! exceed it most, `D_i ≥ 0` makes those entries exact and `b_j` keeps the mass. With the eigenvectors `U` of `S_k = Σ h_ik z_i z_iᵀ`,
-//! `T = (I + c b_j Λ)⁻¹` and `F = D^½ Z_I U T^½`, both determinant and inverse come from `N = I + c F Fᵀ` of side `s`:
+//! Column `j` of group `k` is taken as `b_j h_k + Σ_{i ∈ I_j} D_i e_i`: `h_k` is the mean column of the group, `I_j` are the `s` rows where
+//! they differ most, `D_i` of either sign makes those entries exact and `b_j` keeps the mass. With the eigenvectors `U` of
+//! `S_k = Σ h_ik z_i z_iᵀ`, `T = (I + c b_j Λ)⁻¹` and `F = |D|^½ Z_I U T^½`, both determinant and inverse come from
+//! `N = sign(D) + c F Fᵀ` of side `s`:
 //!
-//! `logdet(I + c M_j) = Σ_l log(1 + c b_j λ_l) + logdet N`,  `W_j = c U T^½ (I − c Fᵀ N⁻¹ F) T^½ Uᵀ`.
+//! `logdet(I + c M_j) = Σ_l log(1 + c b_j λ_l) + log |det N|`,  `W_j = c U T^½ (I − c Fᵀ N⁻¹ F) T^½ Uᵀ`.
 //!
 //! That is exact algebra for the approximate column (Woodbury and the determinant lemma). `R` and `Rc` nearly cancel in the gradient, so
 //! a value that is right to a per cent says nothing: [`Shortcut`] compares gradients with the exact ones every so often, and
@@ -26,7 +27,7 @@ const GROUPS: (usize, usize) = (16, 64);
 const DIRECTIONS: usize = 16;
 /// Columns whose corrections are added up by one product.
 const STACK: usize = 32;
-/// Corrections below this are none.
+/// Corrections smaller than this are none.
 const NEGLIGIBLE: f64 = 1e-12;
 
 /// Groups of alike columns of a membership (`n x n`): any grouping is valid, a good one makes the shortcut accurate.
@@ -175,7 +176,7 @@ impl<T: Real> Task<'_, T> {
                 for ((f, q), (i, by)) in
                     corrected.f.chunks_exact(d).zip(corrected.q.chunks_exact(d)).zip(&column.corrections)
                 {
-                    let own = T::from_f64(c * by.sqrt());
+                    let own = T::from_f64(c * by.abs().sqrt());
                     let to = &mut added[i * d..(i + 1) * d];
                     for l in 0..d {
                         let root = T::from_f64(roots[l]);
@@ -227,7 +228,7 @@ impl<T: Real> Task<'_, T> {
         let n = shared.len();
         let column = &self.columns[j * n..(j + 1) * n];
         let mut order: Vec<(f64, usize)> =
-            column.iter().zip(shared).enumerate().map(|(i, (g, h))| (g.to_f64() - h, i)).collect();
+            column.iter().zip(shared).enumerate().map(|(i, (g, h))| ((g.to_f64() - h).abs(), i)).collect();
         if self.corrections < n {
             // Largest first, ties by the smaller row.
             order.select_nth_unstable_by(self.corrections, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -236,19 +237,16 @@ impl<T: Real> Task<'_, T> {
         let mut chosen: Vec<usize> = order.into_iter().map(|o| o.1).collect();
         chosen.sort_unstable();
         let (mass, whole): (f64, f64) = (column.iter().map(|g| g.to_f64()).sum(), shared.iter().sum());
-        loop {
-            let (own, common) =
-                chosen.iter().fold((0.0, 0.0), |(own, common), i| (own + column[*i].to_f64(), common + shared[*i]));
-            let left = whole - common;
-            let background = if left > NEGLIGIBLE { ((mass - own) / left).max(0.0) } else { 0.0 };
-            let before = chosen.len();
-            chosen.retain(|i| column[*i].to_f64() - background * shared[*i] > NEGLIGIBLE);
-            if chosen.len() == before {
-                let by = |i: usize| column[i].to_f64() - background * shared[i];
-                let corrections = chosen.iter().map(|i| (*i, by(*i))).collect();
-                return Column { background, corrections };
-            }
-        }
+        let (own, common) =
+            chosen.iter().fold((0.0, 0.0), |(own, common), i| (own + column[*i].to_f64(), common + shared[*i]));
+        let left = whole - common;
+        let background = if left > NEGLIGIBLE { ((mass - own) / left).max(0.0) } else { 0.0 };
+        let by = |i: usize| column[i].to_f64() - background * shared[i];
+        let mut corrections: Vec<(usize, f64)> =
+            chosen.iter().map(|i| (*i, by(*i))).filter(|c| c.1.abs() > NEGLIGIBLE).collect();
+        // What is added before what is taken away: each kind is then a block of its own.
+        corrections.sort_by_key(|c| c.1 < 0.0);
+        Column { background, corrections }
     }
 
     /// What the corrections of a column come to, for rows turned into the group's basis.
@@ -257,7 +255,7 @@ impl<T: Real> Task<'_, T> {
         let roots: Vec<T> = roots.iter().map(|r| T::from_f64(*r)).collect();
         let mut f = Vec::with_capacity(s * d);
         for (i, by) in &column.corrections {
-            let by = T::from_f64(by.sqrt());
+            let by = T::from_f64(by.abs().sqrt());
             f.extend(turned[i * d..(i + 1) * d].iter().zip(&roots).map(|(v, r)| by * *v * *r));
         }
         if s == 0 {
@@ -265,11 +263,10 @@ impl<T: Real> Task<'_, T> {
         }
         let mut gram = vec![T::default(); s * s];
         gemm::mul_transposed(&f, &f, d, &mut gram);
-        let system = Mat::from_fn(s, s, |i, j| {
-            f64::from(u8::from(i == j)) + 0.5 * self.c * (gram[i * s + j].to_f64() + gram[j * s + i].to_f64())
-        });
-        let factor = cholesky(&system)?;
-        let inverse: Vec<T> = factor.inverse().as_slice().iter().map(|v| T::from_f64(*v)).collect();
+        let added = column.corrections.iter().take_while(|c| c.1 > 0.0).count();
+        let entry = |i: usize, j: usize| 0.5 * self.c * (gram[i * s + j].to_f64() + gram[j * s + i].to_f64());
+        let (inverse, log_det) = signed_inverse(&entry, added, s)?;
+        let inverse: Vec<T> = inverse.as_slice().iter().map(|v| T::from_f64(*v)).collect();
         let mut q = vec![T::default(); s * d];
         gemm::mul(&inverse, s, &f, d, &mut q);
         let quadratic = f
@@ -278,11 +275,45 @@ impl<T: Real> Task<'_, T> {
             .zip(&column.corrections)
             .map(|((f, q), (_, by))| self.c / by * f.iter().zip(q).map(|(a, b)| a.to_f64() * b.to_f64()).sum::<f64>())
             .collect();
-        Ok(Corrected { f, q, log_det: factor.log_det(), quadratic })
+        Ok(Corrected { f, q, log_det, quadratic })
     }
 }
 
-/// The corrections of a column: `F`, `N⁻¹ F` (`s x d` each), `logdet N`, and `z_iᵀ W z_i` of the corrected rows.
+/// `(diag(±1) + G)⁻¹` and the logarithm of its determinant's absolute value, for a positive semidefinite `G` of side `s` and signs
+/// that are positive for the first `added` rows. The first block is eliminated; what is left of the second is negative definite,
+/// because the approximate column has no negative entry.
+fn signed_inverse(g: &dyn Fn(usize, usize) -> f64, added: usize, s: usize) -> Result<(Mat, f64)> {
+    let unit = |i: usize, j: usize| f64::from(u8::from(i == j));
+    let (first_inverse, first_log_det) = match added {
+        0 => (Mat::zeros(0, 0), 0.0),
+        _ => {
+            let first = cholesky(&Mat::from_fn(added, added, |i, j| unit(i, j) + g(i, j)))?;
+            (first.inverse(), first.log_det())
+        }
+    };
+    if added == s {
+        return Ok((first_inverse, first_log_det));
+    }
+    let taken = s - added;
+    let between = Mat::from_fn(added, taken, |i, j| g(i, added + j));
+    let mapped = first_inverse.mul(&between);
+    let gained = between.transpose().mul(&mapped);
+    let second = cholesky(&Mat::from_fn(taken, taken, |i, j| {
+        unit(i, j) - g(added + i, added + j) + 0.5 * (gained[(i, j)] + gained[(j, i)])
+    }))?;
+    let second_inverse = second.inverse();
+    let side = mapped.mul(&second_inverse);
+    let corner = side.mul(&mapped.transpose());
+    let inverse = Mat::from_fn(s, s, |i, j| match (i < added, j < added) {
+        (true, true) => first_inverse[(i, j)] - corner[(i, j)],
+        (true, false) => side[(i, j - added)],
+        (false, true) => side[(j, i - added)],
+        (false, false) => -second_inverse[(i - added, j - added)],
+    });
+    Ok((inverse, first_log_det + second.log_det()))
+}
+
+/// The corrections of a column: `F`, `N⁻¹ F` (`s x d` each), `log |det N|`, and `z_iᵀ W z_i` of the corrected rows.
 struct Corrected<T> {
     f: Vec<T>,
     q: Vec<T>,

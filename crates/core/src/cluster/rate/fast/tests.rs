@@ -57,7 +57,7 @@ fn the_algebra_is_exact_for_the_approximate_column() {
         let shared: Vec<f64> =
             (0..n).map(|i| members.iter().map(|l| gamma[i * n + l]).sum::<f64>() / members.len() as f64).collect();
         let column = task.column(j, &shared);
-        assert!(column.corrections.len() <= s && column.corrections.iter().all(|c| c.1 > 0.0));
+        assert!(column.corrections.len() <= s);
         (0..n).for_each(|i| approximate[i * n + j] = column.background * shared[i]);
         column.corrections.iter().for_each(|(i, by)| approximate[i * n + j] += by);
         let sum: f64 = (0..n).map(|i| approximate[i * n + j]).sum();
@@ -83,7 +83,7 @@ fn the_gate_passes_good_groups_and_stops_bad_ones() {
         let fast = fast_rate_gradient(&rows, d, &gamma, 0.1, &groups, s).unwrap();
         verdict(s, [&exact, &fast], [&through(&exact.membership), &through(&fast.membership)])
     };
-    let right = judge(0.1, false, 96);
+    let right = judge(0.1, false, 64);
     assert!(right.accepted, "{right:?}");
     let wrong = judge(0.175, true, 8);
     assert!(!wrong.accepted, "{wrong:?}");
