@@ -39,6 +39,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(reference::geodesic_step, m)?)?;
     m.add_function(wrap_pyfunction!(reference::head_loss, m)?)?;
     m.add_function(wrap_pyfunction!(reference::orthonormal_rows, m)?)?;
+    m.add_function(wrap_pyfunction!(reference::published_loss, m)?)?;
     m.add_function(wrap_pyfunction!(reference::rates, m)?)?;
     m.add_function(wrap_pyfunction!(merging::match_models, m)?)?;
     m.add_class::<clustering::Clustering>()?;

@@ -6,6 +6,7 @@ use subspan::assign::sinkhorn::{Diagonal, Options, project, project_gradient};
 use subspan::classify::head::{Head, cross_entropy};
 use subspan::classify::step::{StepOptions, step};
 use subspan::classify::{MomentumMode, orthonormalize};
+use subspan::cluster::learn::published::published_step;
 use subspan::cluster::rate::{Columns, rate_gradient};
 
 use crate::arrays::matrix;
@@ -102,4 +103,21 @@ pub(crate) fn doubly_stochastic<'py>(
     let gamma = project(&affinity.to_vec()?, side, eta, Diagonal::Zero, &options).gamma;
     let back = project_gradient(&gamma, side, &gradient.to_vec()?, eta);
     Ok((matrix(py, gamma, side)?, matrix(py, back, side)?))
+}
+
+type Published<'py> = (f64, Bound<'py, PyArray2<f64>>, Bound<'py, PyArray2<f64>>, Bound<'py, PyArray2<f64>>);
+
+/// The clustering loss as its authors published it, of the outputs of two heads: its value, the membership, and its gradients by both.
+#[pyfunction]
+pub(crate) fn published_loss<'py>(
+    py: Python<'py>,
+    features: PyReadonlyArray2<'py, f64>,
+    clusters: PyReadonlyArray2<'py, f64>,
+    eta: f64,
+    eps2: f64,
+) -> PyResult<Published<'py>> {
+    let [n, d] = [features.as_array().nrows(), features.as_array().ncols()];
+    let found = published_step(&features.to_vec()?, &clusters.to_vec()?, d, eta, eps2).map_err(of_library)?;
+    let gradients = (matrix(py, found.features, d)?, matrix(py, found.clusters, d)?);
+    Ok((found.loss, matrix(py, found.membership, n)?, gradients.0, gradients.1))
 }

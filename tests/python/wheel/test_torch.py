@@ -236,3 +236,38 @@ def test_the_clustering_loss_trains():
         optimizer.step()
         losses.append(float(loss))
     assert losses[-1] < losses[0] - 0.05
+
+
+def published_layer(q, eta, half_steps=5):
+    """The authors' layer, restated: potentials in turn from zero, those of columns not differentiated."""
+    n = len(q)
+    a = (q @ q.T).abs()
+    u, v = torch.zeros(n, dtype=a.dtype), torch.zeros(n, dtype=a.dtype)
+    marginal = torch.full((n,), -torch.log(torch.tensor(float(n), dtype=a.dtype)), dtype=a.dtype)
+    for step in range(half_steps):
+        if step % 2 == 0:
+            u = eta * (marginal - torch.logsumexp((a + v[None, :]) / eta, 1))
+        else:
+            v = (eta * (marginal - torch.logsumexp((a + u[:, None]) / eta, 0))).detach()
+    return n * torch.exp((a + u[:, None] + v[None, :]) / eta)
+
+
+@pytest.mark.parametrize("eta", [0.1, 0.175])
+def test_the_published_loss_is_that_of_the_library(eta):
+    generator = torch.Generator().manual_seed(3)
+    z, q = (torch.randn(40, 12, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(2))
+    unit_z, unit_q = (torch.nn.functional.normalize(x, dim=1) for x in (z, q))
+    gamma = published_layer(unit_q, eta)
+    b, d = z.shape
+    c, eye = d / 0.1, torch.eye(d, dtype=torch.float64)
+    whole = torch.logdet(eye + c / b * unit_z.T @ unit_z)
+    weight = gamma.sum(0) + 1e-8
+    inner = torch.einsum("bd,bj,be->jde", unit_z, gamma, unit_z)
+    parts = (weight / b * torch.logdet(eye + (c / weight)[:, None, None] * inner)).sum()
+    loss = -whole / 2 + parts / 2 + 0.05 * 0.5 * (gamma**2).sum()
+    loss.backward()
+    found, membership, by_z, by_q = _native.published_loss(z.detach().numpy(), q.detach().numpy(), eta, 0.1)
+    assert found == pytest.approx(loss.item(), rel=1e-10)
+    np.testing.assert_allclose(membership, gamma.detach().numpy(), atol=1e-11)
+    np.testing.assert_allclose(by_z, z.grad.numpy(), atol=1e-9)
+    np.testing.assert_allclose(by_q, q.grad.numpy(), atol=1e-9)
