@@ -233,6 +233,10 @@ fn read_weights(job: &Job, matrix: &Matrix) -> Result<Option<(Vec<f64>, Option<I
         let message = format!("{path} has {n} weights for the {m} samples of {}", job.matrix);
         return Err(Failure::Work { message, hint: None });
     }
+    if let Some(row) = values.iter().position(|w| *w <= 0.0) {
+        let message = format!("{path}, row {row}: a weight of {}, weights are positive", values[row]);
+        return Err(Failure::Work { message, hint: Some("leave rows that stand for nothing out".into()) });
+    }
     Ok(Some((values, Some(column.input_record()?))))
 }
 

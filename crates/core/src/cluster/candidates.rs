@@ -54,6 +54,9 @@ fn plain(n_rows: usize, n_cols: usize, affinity: AffinityKind) -> Preparation {
 
 /// The preparations worth a try: as they come, and with the leading directions toned down. Least squares tones them down itself.
 pub(crate) fn preparations(n_rows: usize, n_cols: usize, affinity: AffinityKind) -> Vec<Preparation> {
+    if affinity == AffinityKind::Pursuit {
+        return vec![Preparation::Uncentered((n_cols > REPRESENTED_COLUMNS).then_some(REPRESENTED_COLUMNS))];
+    }
     let mut all = vec![plain(n_rows, n_cols, affinity)];
     // With few columns there is no tail of directions to bring forward.
     if n_cols > 8 && affinity != AffinityKind::LeastSquares {
@@ -78,6 +81,11 @@ impl Space {
             Preparation::Centered(Some(p)) => principal.transform(p, 0.0),
             Preparation::Whitened(p, power) => principal.transform(p, power),
             Preparation::Centered(None) => Transform { unit_first: false, center: principal.mean.clone(), map: None },
+            Preparation::Uncentered(limit) => Transform {
+                unit_first: false,
+                center: vec![0.0; principal.mean.len()],
+                map: limit.and_then(|p| principal.transform(p, 0.0).map),
+            },
         };
         let rows = transform.apply(features.values());
         transform.unit_first = unit_first;
@@ -173,11 +181,13 @@ impl Space {
         for (i, (index, affinity)) in
             near.index.chunks_exact(near.k).zip(near.affinity.chunks_exact(near.k)).enumerate()
         {
-            // What has no affinity is no edge.
-            for (j, _) in index.iter().zip(affinity).filter(|(_, a)| **a > 0.0) {
+            for (j, a) in index.iter().zip(affinity) {
+                // Coefficients of a pursuit differ by orders of magnitude; near rows are about equally near.
+                let weight = if self.affinity == Affinity::Pursuit { f64::from(*a) } else { 1.0 };
+                let edge = 0.5 * weight * self.mass[i];
                 let (r, s) = (labels[i] as usize, labels[*j as usize] as usize);
-                counts[r * clusters + s] += 0.5 * self.mass[i];
-                counts[s * clusters + r] += 0.5 * self.mass[i];
+                counts[r * clusters + s] += edge;
+                counts[s * clusters + r] += edge;
             }
         }
         let total: f64 = counts.iter().sum();

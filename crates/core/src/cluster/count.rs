@@ -83,22 +83,20 @@ const CODING_MARGIN: f64 = 0.015;
 const ROWS_PER_COMPONENT: usize = 5;
 
 /// Chooses from a curve over `n_rows` rows coded with `components`: the least coding length. Where that leaves fewer than five rows
-/// per component and cluster, a cluster's description outweighs its rows: then half as many components say which numbers are not told
-/// apart, and of those the most stable one is taken.
+/// per component and cluster, the description of a cluster outweighs its rows and the least length asks for too few clusters. Half as
+/// many components say then which numbers are not told apart, and the middle (on a logarithmic scale) between the least length
+/// and the largest of them is taken.
 pub(crate) fn choose(curve: Vec<Tried>, n_rows: usize, components: usize) -> Count {
     let fine = least(&curve, |t| t.bits);
     if n_rows >= ROWS_PER_COMPONENT * components * fine.0 {
         return Count { clusters: fine.0, interval: fine.1, by: "coding length", curve };
     }
-    let (_, interval) = least(&curve, |t| t.coarse_bits);
-    let near = curve.iter().filter(|t| (interval[0]..=interval[1]).contains(&t.clusters));
-    // The interval has at least the number of least length.
-    let stable = near.fold(None::<&Tried>, |best, t| match best {
-        Some(b) if b.stability >= t.stability => Some(b),
-        _ => Some(t),
-    });
-    let clusters = stable.map_or(fine.0, |t| t.clusters);
-    Count { clusters, interval, by: "stability within coding length", curve }
+    let coarse = least(&curve, |t| t.coarse_bits);
+    let middle = ((coarse.0 * coarse.1[1]) as f64).sqrt();
+    let off = |t: &Tried| (t.clusters as f64 / middle).ln().abs();
+    let nearest = curve.iter().fold(&curve[0], |best, t| if off(t) < off(best) { t } else { best });
+    let interval = [fine.1[0].min(coarse.1[0]), coarse.1[1]];
+    Count { clusters: nearest.clusters, interval, by: "coding length of fewer components", curve }
 }
 
 /// The number of least length, and the smallest and largest one not told apart from it.
@@ -122,17 +120,19 @@ mod tests {
     }
 
     #[test]
-    fn small_clusters_are_judged_with_fewer_components_and_by_stability() {
-        let tried = |clusters, bits, coarse_bits, stability| Tried { clusters, bits, coarse_bits, stability };
+    fn small_clusters_are_judged_with_fewer_components_and_taken_above_the_least() {
+        let tried = |clusters, bits, coarse_bits| Tried { clusters, bits, coarse_bits, stability: 1.0 };
         let curve = vec![
-            tried(2, 10.0, 10.0, 1.0),
-            tried(4, 9.0, 9.0, 0.9),
-            tried(8, 9.1, 8.0, 0.7),
-            tried(16, 10.0, 8.1, 0.8),
+            tried(2, 10.0, 10.0),
+            tried(4, 9.0, 9.0),
+            tried(8, 9.1, 8.0),
+            tried(11, 9.5, 8.02),
+            tried(16, 10.0, 8.1),
+            tried(32, 11.0, 9.0),
         ];
         let many = choose(curve.clone(), 10_000, 64);
         assert_eq!((many.clusters, many.interval), (4, [4, 8]));
         let few = choose(curve, 100, 64);
-        assert_eq!((few.clusters, few.interval), (16, [8, 16]));
+        assert_eq!((few.clusters, few.interval), (11, [4, 16]));
     }
 }

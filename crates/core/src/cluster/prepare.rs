@@ -92,6 +92,9 @@ impl<'a> Features<'a> {
 pub enum Preparation {
     /// The mean is subtracted; rows wider than the limit, if one is given, are projected to that many principal directions.
     Centered(Option<usize>),
+    /// Rows stay as they are, around the origin: for subspaces through it, which a shift of the origin would turn into others.
+    /// Rows wider than the limit, if one is given, are projected to that many principal directions.
+    Uncentered(Option<usize>),
     /// So many principal components, each divided by its standard deviation to the given power: 0 keeps them as they are,
     /// ½ halves the differences between them on a logarithmic scale, 1 makes them equal.
     Whitened(usize, f64),
@@ -102,6 +105,8 @@ impl std::fmt::Display for Preparation {
         match self {
             Self::Centered(None) => f.write_str("centered"),
             Self::Centered(Some(p)) => write!(f, "centered, {p} components"),
+            Self::Uncentered(None) => f.write_str("as they come"),
+            Self::Uncentered(Some(p)) => write!(f, "as they come, {p} components"),
             Self::Whitened(p, power) if *power == 1.0 => write!(f, "whitened, {p} components"),
             Self::Whitened(p, power) if *power == 0.5 => write!(f, "half whitened, {p} components"),
             Self::Whitened(p, power) => write!(f, "whitened to the power {power}, {p} components"),

@@ -141,7 +141,7 @@ fn curve(record: &RunRecord) -> Option<String> {
     let x = Axis::log("clusters", bits.iter().map(|p| p.0), plain);
     let mut chart =
         Chart::new("Coding length by number of clusters", x, Axis::linear("bits per row", values, plain).padded(0.08));
-    let fewer = record.results.get("chosen_by").and_then(Value::as_str) == Some("stability within coding length");
+    let fewer = record.results.get("chosen_by").and_then(Value::as_str) == Some("coding length of fewer components");
     for (series, name, points, used) in
         [(SERIES[0], "all components", &bits, !fewer), (SERIES[1], "half of them", &coarse, fewer)]
     {
