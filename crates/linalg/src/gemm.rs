@@ -33,6 +33,18 @@ pub fn mul_transposed<T: Real>(x: &[T], w: &[T], n_cols: usize, out: &mut [T]) {
     });
 }
 
+/// [`mul_transposed`] as one product on the calling thread: for callers that are tasks themselves, `w` is packed once for all rows of `x`.
+///
+/// # Panics
+/// As [`mul_transposed`].
+pub fn mul_transposed_here<T: Real>(x: &[T], w: &[T], n_cols: usize, out: &mut [T]) {
+    assert!(n_cols > 0 && x.len().is_multiple_of(n_cols) && w.len().is_multiple_of(n_cols), "whole rows");
+    let (n, m) = (x.len() / n_cols, w.len() / n_cols);
+    assert_eq!(out.len(), n * m, "one value per pair of rows");
+    let wt = Strided { values: w, n_rows: n_cols, n_cols: m, row_stride: 1, col_stride: n_cols };
+    T::product(out, Strided { values: x, n_rows: n, n_cols, row_stride: n_cols, col_stride: 1 }, wt);
+}
+
 /// `out = Hᵀ X`: rows of `x` (`n x n_cols`) added up with the coefficients in the columns of `h` (`n x m`); `out` is `m x n_cols`.
 ///
 /// # Panics
@@ -153,6 +165,9 @@ mod tests {
             let mut out = vec![0.0; n * m];
             mul_transposed(&x, &w, d, &mut out);
             assert_close(&out, &naive(n, m, d, |i, j, l| x[i * d + l] * w[j * d + l]));
+            let mut here = vec![0.0; n * m];
+            mul_transposed_here(&x, &w, d, &mut here);
+            assert_close(&here, &out);
             let mut out = vec![0.0; m * d];
             transposed_mul(&h, m, &x, d, &mut out);
             assert_close(&out, &naive(m, d, n, |i, j, l| h[l * m + i] * x[l * d + j]));

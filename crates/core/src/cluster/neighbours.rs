@@ -3,8 +3,6 @@
 use rayon::prelude::*;
 use subspan_linalg::gemm;
 
-use super::prepare::BLOCK;
-
 /// How the product of two rows becomes their affinity.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Affinity {
@@ -43,8 +41,10 @@ pub struct Search<'a> {
     pub weights: &'a [f32],
 }
 
-/// Rows of the base per product: a tile of affinities then stays in the second-level cache.
-const TILE: usize = 2048;
+/// Queries and rows of the base per product: large enough that packing them costs little, and the tile of affinities stays in the
+/// second-level cache.
+const QUERIES: usize = 256;
+const TILE: usize = 512;
 /// Values compared at once against the selection's threshold.
 const STRIP: usize = 32;
 
@@ -73,23 +73,23 @@ impl Search<'_> {
         let mut index = vec![0u32; n * k];
         let mut affinity = vec![0f32; n * k];
         index
-            .par_chunks_mut(BLOCK * k)
-            .zip(affinity.par_chunks_mut(BLOCK * k))
-            .zip(queries.par_chunks(BLOCK * d))
+            .par_chunks_mut(QUERIES * k)
+            .zip(affinity.par_chunks_mut(QUERIES * k))
+            .zip(queries.par_chunks(QUERIES * d))
             .enumerate()
             .for_each(|(block, ((index, affinity), part))| {
                 // Always a whole block, so that a product's bits do not depend on the number of queries.
                 let mut padded = part.to_vec();
-                padded.resize(BLOCK * d, 0.0);
+                padded.resize(QUERIES * d, 0.0);
                 let here = part.len() / d;
                 let mut best: Vec<Selection> = (0..here).map(|_| Selection::new(k)).collect();
-                let mut tile = vec![0f32; BLOCK * TILE.min(m)];
+                let mut tile = vec![0f32; QUERIES * TILE.min(m)];
                 for (t, base) in self.rows.chunks(TILE * d).enumerate() {
                     let width = base.len() / d;
-                    let tile = &mut tile[..BLOCK * width];
-                    gemm::mul_transposed(&padded, base, d, tile);
+                    let tile = &mut tile[..QUERIES * width];
+                    gemm::mul_transposed_here(&padded, base, d, tile);
                     for (q, (row, best)) in tile.chunks_exact_mut(width).zip(&mut best).enumerate() {
-                        let i = block * BLOCK + q;
+                        let i = block * QUERIES + q;
                         self.finish(row, t * TILE, weights.get(i).copied().unwrap_or(1.0));
                         if own && (t * TILE..t * TILE + width).contains(&i) {
                             row[i - t * TILE] = f32::NEG_INFINITY;

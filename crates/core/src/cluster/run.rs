@@ -20,8 +20,6 @@ use crate::observe::{self, Observer};
 
 /// Principal directions that preparations draw from.
 pub(crate) const DIRECTIONS: usize = 256;
-/// How graphs become points.
-const RECIPES: [Recipe; 2] = [Recipe::Spectral, Recipe::Smoothed];
 /// Rows up to which self-representation is tried unasked.
 const REPRESENTED_ROWS: usize = 20_000;
 /// Most training rows that vote unless more are asked for.
@@ -162,7 +160,7 @@ impl<'a> Job<'a> {
                 let count = self.count(first.best.first().ok_or(Error::AllZero)?, largest)?;
                 let mut contest = Contest::default();
                 for entrant in first.best {
-                    self.enter(entrant.space, count.clusters, &RECIPES, &mut contest, 1)?;
+                    self.enter(entrant.space, count.clusters, self.recipes(), &mut contest, 1)?;
                 }
                 (contest, count.clusters, Some(count))
             }
@@ -178,13 +176,21 @@ impl<'a> Job<'a> {
     fn survey(&self, clusters: usize, most: usize) -> Result<Contest> {
         let mut contest = Contest::default();
         for (source, preparation, affinity) in self.spaces() {
-            self.enter(self.space(source, preparation, affinity)?, clusters, &RECIPES, &mut contest, most)?;
+            self.enter(self.space(source, preparation, affinity)?, clusters, self.recipes(), &mut contest, most)?;
         }
         Ok(contest)
     }
 
     pub(crate) fn check_cancelled(&self) -> Result<()> {
         if self.observer.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// How graphs become points. Rows of a subspace lie on both sides of the origin, their means mean nothing there.
+    fn recipes(&self) -> &'static [Recipe] {
+        match self.config.affinity {
+            Some(AffinityKind::Pursuit) => &[Recipe::Spectral],
+            _ => &[Recipe::Spectral, Recipe::Smoothed],
+        }
     }
 
     fn affinities(&self) -> Vec<AffinityKind> {
