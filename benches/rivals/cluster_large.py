@@ -2,7 +2,7 @@
 
     python benches/rivals/cluster_large.py [--rows 10000000] [--sample 5000] [--json FILE]
 
-The table is generated (20 columns, 12 classes of a half to a thirtieth of the rows each, every class near a plane of its own with noise in all
+The table is generated (20 columns, 12 classes of a fifth to an eightieth of the rows each, every class near a plane of its own with noise in all
 directions) and deleted afterwards. The labels of all rows are compared with the classes. The same sample with its weights ignored shows
 what they are for.
 """
@@ -26,7 +26,7 @@ COLUMNS, CLASSES, BLOCK = 20, 12, 1_000_000
 
 def generate(path, rows):
     rng = np.random.default_rng(0)
-    # Geometric sizes: the largest class has half of the rows, the smallest about one in thirty.
+    # Geometric sizes.
     share = np.geomspace(1, 1 / 15, CLASSES)
     share /= share.sum()
     bases = rng.normal(size=(CLASSES, 2, COLUMNS)) / np.sqrt(COLUMNS)
@@ -35,7 +35,7 @@ def generate(path, rows):
     for first in range(0, rows, BLOCK):
         n = min(BLOCK, rows - first)
         y = rng.choice(CLASSES, n, p=share)
-        along = np.stack([2 + 0.3 * rng.normal(size=n), 0.8 * rng.normal(size=n)], 1)
+        along = np.stack([2 + 0.3 * rng.normal(size=n), 0.5 * rng.normal(size=n)], 1)
         table[first : first + n] = np.einsum("nk,nkd->nd", along, bases[y]) + 0.1 * rng.normal(size=(n, COLUMNS)) / np.sqrt(COLUMNS) * 4
         truth[first : first + n] = y
     table.flush()

@@ -166,8 +166,8 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
         None => (Cow::Borrowed(&raw), matrix.n_cols()),
     };
     let mut features = Features::new(&values, n_cols)?;
-    if let Some((weights, _)) = &weights {
-        features = features.weighted(weights)?;
+    if let Some(weights) = &weights {
+        features = features.weighted(&weights.values)?;
     }
     let mut outcome = match job.config.method {
         Method::Projection => cluster::run(&features, &job.config, session.seed, &watch)?,
@@ -186,7 +186,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let mut record = session.record("cluster");
     record.inputs.push(matrix.input_record()?);
     record.inputs.extend(truth.as_ref().map(|t| t.input.clone()));
-    record.inputs.extend(weights.as_ref().and_then(|(_, input)| input.clone()));
+    record.inputs.extend(weights.as_ref().and_then(|w| w.input.clone()));
     configure(&mut record, &job.config);
     record.configure("weights", weights.as_ref().map(|_| job.weights.as_deref().unwrap_or("sample")));
     record.configure("features", if job.scattering { "scattering" } else { "raw" });
@@ -212,6 +212,13 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     Ok(Done { title, records: vec![record], summary })
 }
 
+/// What every row counts.
+struct Weights {
+    values: Vec<f64>,
+    /// The file of their own that they were read from.
+    input: Option<InputRecord>,
+}
+
 /// The file of the weights, if they are in one of their own.
 fn weights_file(job: &Job) -> Option<&str> {
     job.weights.as_deref().filter(|w| *w != NO_WEIGHTS)
@@ -220,11 +227,11 @@ fn weights_file(job: &Job) -> Option<&str> {
 /// Makes all rows count alike.
 const NO_WEIGHTS: &str = "none";
 
-/// The rows' weights: those of a file of their own, with what was read, or those of a sample.
-fn read_weights(job: &Job, matrix: &Matrix) -> Result<Option<(Vec<f64>, Option<InputRecord>)>, Failure> {
+/// The rows' weights: those of a file of their own, or those of a sample.
+fn read_weights(job: &Job, matrix: &Matrix) -> Result<Option<Weights>, Failure> {
     let Some(path) = weights_file(job) else {
         let own = if job.weights.is_some() { None } else { matrix.sample_weights()? };
-        return Ok(own.map(|w| (w, None)));
+        return Ok(own.map(|values| Weights { values, input: None }));
     };
     let column = Matrix::open(path)?;
     let values = column.to_f64()?;
@@ -237,7 +244,7 @@ fn read_weights(job: &Job, matrix: &Matrix) -> Result<Option<(Vec<f64>, Option<I
         let message = format!("{path}, row {row}: a weight of {}, weights are positive", values[row]);
         return Err(Failure::Work { message, hint: Some("leave rows that stand for nothing out".into()) });
     }
-    Ok(Some((values, Some(column.input_record()?))))
+    Ok(Some(Weights { values, input: Some(column.input_record()?) }))
 }
 
 /// Filters for a matrix of images.

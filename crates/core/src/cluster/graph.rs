@@ -147,28 +147,47 @@ const ETA: [f64; 2] = [1e-4, 10.0];
 /// The temperature at which the softmax of `affinity` has the exponential of its entropy at `perplexity`, within bounds.
 pub(crate) fn temperature(affinity: &[f32], perplexity: f64) -> f64 {
     let top = affinity.iter().fold(f32::NEG_INFINITY, |m, a| m.max(*a));
-    let entropy = |eta: f64| {
-        let (mut sum, mut moment) = (0.0, 0.0);
+    // The entropy and its derivative by the logarithm of the temperature: the variance of the exponents.
+    let entropy = |log_eta: f64| {
+        let inverse = (-log_eta).exp();
+        let (mut sum, mut moment, mut square) = (0.0, 0.0, 0.0);
         for a in affinity {
-            let e = f64::from(a - top) / eta;
+            let e = f64::from(a - top) * inverse;
             let w = e.exp();
             sum += w;
             moment += w * e;
+            square += w * e * e;
         }
-        sum.ln() - moment / sum
+        let mean = moment / sum;
+        (sum.ln() - mean, square / sum - mean * mean)
     };
     let goal = perplexity.min(0.95 * affinity.len() as f64).max(1.0).ln();
-    let (mut low, mut high) = (ETA[0], ETA[1]);
-    if entropy(low) >= goal {
-        return low;
+    let [mut low, mut high] = ETA.map(f64::ln);
+    if entropy(low).0 >= goal {
+        return ETA[0];
     }
-    // 50 halvings of the logarithm: to the last digits.
-    for _ in 0..50 {
-        let middle = (low * high).sqrt();
-        if entropy(middle) < goal { low = middle } else { high = middle }
+    // Newton steps that stay between the bounds known so far, halvings where they would not.
+    let mut at = 0.5 * (low + high);
+    for _ in 0..MAX_STEPS {
+        let (reached, slope) = entropy(at);
+        if (reached - goal).abs() <= ENTROPY_TOLERANCE || high - low <= ENTROPY_TOLERANCE {
+            break;
+        }
+        if reached < goal {
+            low = at
+        } else {
+            high = at
+        }
+        let step = at + (goal - reached) / slope;
+        at = if step > low && step < high { step } else { 0.5 * (low + high) };
     }
-    (low * high).sqrt()
+    at.exp()
 }
+
+/// Of an entropy, nats, and of a logarithm: far below what a kernel shows in single precision.
+const ENTROPY_TOLERANCE: f64 = 1e-10;
+/// Halvings alone would need 40 steps.
+const MAX_STEPS: usize = 60;
 
 /// The kernel between two rows of given affinity, temperatures and nearest affinities; symmetric in the rows.
 pub(crate) fn kernel(affinity: f64, eta: [f64; 2], top: [f64; 2]) -> f64 {
