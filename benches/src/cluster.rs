@@ -15,6 +15,9 @@ use crate::measure::{interleaved, machine, summary};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// Measures something; the figures and raw data.
+type Part = fn() -> Result<Value, Failure>;
+
 /// Rows and values per row of a training step.
 const BATCH: [usize; 2] = [1024, 128];
 /// Clusters of generated rows.
@@ -112,7 +115,7 @@ pub(crate) fn step(kind: &str, repeats: usize) -> Result<(), Failure> {
 pub(crate) fn run(only: &[&str], file: Option<&str>) -> Result<(), Failure> {
     let wanted = |name: &str| only.is_empty() || only.contains(&name);
     let mut parts = serde_json::Map::new();
-    let all: [(&str, fn() -> Result<Value, Failure>); 5] =
+    let all: [(&str, Part); 5] =
         [("step", steps), ("sinkhorn", sinkhorn), ("graph", graph), ("predict", predict), ("fit", fit)];
     for (name, measure) in all.into_iter().filter(|(name, _)| wanted(name)) {
         let value = measure()?;
