@@ -1,0 +1,34 @@
+"""Writes summary.md beside run.json: python benches/runs/2026-11-25-cluster/summarize.py"""
+
+import json
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+RIVALS = ["kmeans", "gmm", "knn_spectral", "knn_spectral_half_whitened", "hdbscan", "ssc_omp"]
+
+sets = json.loads((HERE / "run.json").read_text())["sets"]
+lines = [
+    "# Clustering against scikit-learn",
+    "",
+    "`python benches/rivals/cluster.py --data DIR --auto`: accuracy / NMI, medians over seeds (worst accuracy in brackets), the number of clusters given;",
+    "the last column is what `--clusters auto` chose, with its interval. Seconds in run.json are of a busy machine.",
+    "",
+    "| set (classes, seeds) | subspan | k-means | GMM | kNN-spectral | half whitened | HDBSCAN | SSC-OMP | auto |",
+    "|---|---|---|---|---|---|---|---|---|",
+]
+for name, entry in sets.items():
+    cell = lambda v: f"{v['accuracy']['median']:.3f} / {v['nmi']['median']:.3f}" if v else ""  # noqa: E731
+    found = entry["summary"]
+    own = found["subspan"]
+    auto = entry.get("auto", {})
+    chosen = f"{auto['clusters']} {auto['interval']}" if "clusters" in auto else ""
+    row = [f"{name} ({entry['classes']}, {len(entry['runs'])})", f"{cell(own)} ({own['accuracy']['worst']:.3f})"]
+    lines.append("| " + " | ".join(row + [cell(found.get(r)) for r in RIVALS] + [chosen]) + " |")
+speed = HERE / "speed.json"
+if speed.exists():
+    lines += ["", "## Speed", "", "`subspan-benches cluster`, two threads, quiet machine; raw data in speed.json.", ""]
+    for name, part in json.loads(speed.read_text())["parts"].items():
+        for entry in part if isinstance(part, list) else [part]:
+            shown = {k: (float(f"{v:.3g}") if isinstance(v, float) else v) for k, v in entry.items() if k != "raw"}
+            lines.append(f"- {name}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))
+(HERE / "summary.md").write_text("\n".join(lines) + "\n")
