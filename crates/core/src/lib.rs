@@ -14,6 +14,7 @@ pub mod observe;
 pub mod record;
 pub mod regress;
 pub mod remote;
+mod reshape;
 pub mod rows;
 pub mod sample;
 pub mod subspace;

@@ -7,7 +7,7 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use subspan_linalg::Mat;
+use subspan_linalg::apply::RowFactor;
 
 use crate::draw::fnv1a;
 use crate::error::{Error, Result};
@@ -24,16 +24,18 @@ pub trait Remote: Sync {
 }
 
 /// How rows come about from those of the table that workers read.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub enum RowMap {
     /// Columns multiplied by numbers.
     Scale(Vec<f64>),
     /// Rows multiplied by a factor.
-    Factor {
-        /// The factor.
-        factor: Mat,
-        /// Whether it is upper triangular.
-        upper: bool,
+    Factor(RowFactor),
+    /// Rows `[a, b]` of a regression.
+    Extend {
+        /// With a column of ones before the target.
+        intercept: bool,
+        /// With targets 0 and 1 as −1 and +1.
+        signs: bool,
     },
     /// Monomials of the columns, for this even `p`.
     Lift {
@@ -133,7 +135,7 @@ pub(crate) fn run<P: Pass>(source: &dyn RowSource, pass: &P, observer: &dyn Obse
 }
 
 /// What a worker is told.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Task {
     pub(crate) name: String,
     pub(crate) maps: Vec<RowMap>,

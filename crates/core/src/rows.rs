@@ -49,9 +49,25 @@ impl RowBlock<'_> {
 
     /// The global index of row `i` of the block.
     pub fn id(&self, i: usize) -> u64 {
-        match self.ids {
+        self.ids.at(i)
+    }
+}
+
+impl<'a> RowIds<'a> {
+    /// The global index of row `i`.
+    pub fn at(&self, i: usize) -> u64 {
+        match self {
             RowIds::From(first) => first + i as u64,
             RowIds::List(ids) => ids[i],
+        }
+    }
+
+    /// Those of `n` rows from row `first` on.
+    #[must_use]
+    pub fn part(&self, first: usize, n: usize) -> RowIds<'a> {
+        match *self {
+            RowIds::From(id) => RowIds::From(id + first as u64),
+            RowIds::List(ids) => RowIds::List(&ids[first..first + n]),
         }
     }
 }

@@ -11,8 +11,10 @@
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use pulp::{Simd, WithSimd};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use crate::Mat;
 pub use crate::matvec::{add_tr_mul_vec, all_finite, max_abs_columns, mul_vec, scale_columns};
@@ -82,7 +84,7 @@ thread_local! {
 }
 
 /// A factor prepared for many blocks of rows: like [`row_norms_sq`] and [`map_rows`], with the same bits, but the factor is
-/// rearranged only once. Threads can share it.
+/// rearranged only once. Clones share it. As data it is the factor, not its arrangement, which depends on the machine.
 ///
 /// ```
 /// use subspan_linalg::{Mat, apply::RowFactor};
@@ -91,8 +93,10 @@ thread_local! {
 /// factor.norms_sq(&[1.0, 2.0], &mut out);
 /// assert_eq!(out, [26.0]);
 /// ```
+#[derive(Clone)]
 pub struct RowFactor {
-    panels: Panels,
+    given: Arc<Mat>,
+    panels: Arc<Panels>,
 }
 
 impl RowFactor {
@@ -104,7 +108,17 @@ impl RowFactor {
         assert!(!upper || factor.n_rows() == factor.n_cols(), "an upper triangular factor is square");
         let mut panels = Panels::default();
         dispatch(Prepare { factor, upper, panels: &mut panels });
-        Self { panels }
+        Self { given: Arc::new(factor.clone()), panels: Arc::new(panels) }
+    }
+
+    /// The factor.
+    pub fn matrix(&self) -> &Mat {
+        &self.given
+    }
+
+    /// Whether it counts as upper triangular.
+    pub fn is_upper(&self) -> bool {
+        self.panels.upper
     }
 
     /// `out[i] = ‖aᵢ F‖²`.
@@ -123,6 +137,22 @@ impl RowFactor {
     pub fn map_rows(&self, rows: &[f64], out: &mut [f64]) {
         assert_eq!(rows.len() * self.panels.r, out.len() * self.panels.d, "one mapped row per row");
         dispatch(Apply { rows, panels: &self.panels, out: Out::Rows(out) });
+    }
+}
+
+impl Serialize for RowFactor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.matrix(), self.is_upper()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for RowFactor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (factor, upper) = <(Mat, bool)>::deserialize(deserializer)?;
+        if upper && factor.n_rows() != factor.n_cols() {
+            return Err(D::Error::custom("an upper triangular factor is square"));
+        }
+        Ok(Self::new(&factor, upper))
     }
 }
 

@@ -33,6 +33,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(sampling::sample_array, m)?)?;
     m.add_function(wrap_pyfunction!(sampling::sample_table, m)?)?;
     m.add_function(wrap_pyfunction!(fitting::fit, m)?)?;
+    m.add_function(wrap_pyfunction!(fitting::fit_table, m)?)?;
     m.add_function(wrap_pyfunction!(classifying::train, m)?)?;
     m.add_function(wrap_pyfunction!(clustering::find_clusters, m)?)?;
     m.add_function(wrap_pyfunction!(reference::doubly_stochastic, m)?)?;

@@ -108,6 +108,8 @@ pub(crate) struct Columns {
     columns: Option<Vec<String>>,
     exclude: Vec<String>,
     missing: String,
+    target: Option<String>,
+    drop_first_level: bool,
 }
 
 impl Columns {
@@ -119,7 +121,8 @@ impl Columns {
                 return Err(of_library(subspan::Error::parameter("missing", other, "one of error, drop")));
             }
         };
-        Ok(TableOptions { columns: self.columns, exclude: self.exclude, missing, ..TableOptions::default() })
+        let Self { columns, exclude, target, drop_first_level, .. } = self;
+        Ok(TableOptions { columns, exclude, target, drop_first_level, missing })
     }
 }
 

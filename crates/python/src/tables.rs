@@ -4,10 +4,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use subspan::remote::Distributed;
 use subspan::rows::RowSource;
-use subspan::sample;
+use subspan::{regress, sample};
 use subspan_io::{Table as FileTable, write_sample};
 
 use crate::errors::of_library;
+use crate::fitting;
 use crate::run::Caller;
 use crate::sampling::{Columns, Job, to_dict};
 
@@ -40,7 +41,7 @@ impl Table {
     fn fold_chunk<'py>(&self, py: Python<'py>, chunk: usize, task: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
         let table = &self.table;
         let state = Caller { py, progress: None, threads: Some(1) }
-            .run(move |observer| sample::fold_chunk(table, chunk, task, observer))?;
+            .run(move |observer| regress::fold_chunk(table, chunk, task, observer))?;
         Ok(PyBytes::new(py, &state))
     }
 
@@ -64,6 +65,25 @@ impl Table {
             Ok(sample)
         })?;
         let dict = to_dict(py, sample)?;
+        dict.set_item("columns", table.column_names())?;
+        Ok(dict)
+    }
+
+    /// Fits the file's target; `fold` as of `sample`.
+    #[pyo3(signature = (job, seed, fold, progress=None))]
+    fn fit<'py>(
+        &self,
+        py: Python<'py>,
+        job: fitting::Job,
+        seed: u64,
+        fold: Py<PyAny>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let (table, config) = (&self.table, job.config()?);
+        let outcome = Caller { py, progress, threads: None }.run_remote(Some(&fold), move |observer, remote| {
+            regress::run(&Distributed::new(table, remote), &config, seed, observer)
+        })?;
+        let dict = fitting::to_dict(py, &outcome, table.column_names().len())?;
         dict.set_item("columns", table.column_names())?;
         Ok(dict)
     }

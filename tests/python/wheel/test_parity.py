@@ -48,6 +48,34 @@ def test_a_sample_is_written_byte_for_byte_as_by_the_command(command, tmp_path):
 
 
 @pytest.mark.parametrize("settings, flags", [
+    (dict(n_rows=300), ["--rows", 300]),
+    (dict(loss="quantile", quantile=[0.2, 0.8], n_rows=300, exclude=["c1"]),
+     ["--loss", "quantile", "--quantile", "0.2,0.8", "--rows", 300, "--exclude", "c1"]),
+    (dict(loss="l2", fit_intercept=False), ["--loss", "l2", "--full", "--no-intercept"]),
+    (dict(exact=True), ["--exact"]),
+])
+def test_fits_of_files_are_those_of_the_command(command, tmp_path, settings, flags):
+    import pyarrow as pa
+
+    a = heavy_table(5000, 4, seed=4)
+    columns = {f"c{j}": a[:, j] for j in range(3)} | {"kind": np.where(a[:, 0] > 0, "up", "down"), "y": a.sum(axis=1)}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet", row_group_size=1000)
+    command("regress", "t.parquet", "--target", "y", "--seed", 7, *flags, "-o", "m.json")
+    theirs = json.loads((tmp_path / "m.json").read_text())
+    model = subspan.regress(tmp_path / "t.parquet", "y", random_state=7, **settings)
+    fits = theirs.get("fits", [theirs])
+    names = list(model.feature_names_in_)
+    for fit, coef, intercept, objective in zip(
+        fits, np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_), np.atleast_1d(model.objective_), strict=True
+    ):
+        assert fit["coefficients"] == dict(zip(names, coef, strict=True))
+        assert fit["intercept"] == intercept and fit["objective"] == objective
+    assert model.rows_used_ == fits[0]["rows_used"]
+    assert len(names) == model.n_features_in_
+    assert np.isfinite(model.predict(np.ones((2, len(names))))).all()
+
+
+@pytest.mark.parametrize("settings, flags", [
     (dict(loss="l1"), ["--full"]),
     (dict(loss="l1", exact=True), ["--exact"]),
     (dict(loss="l1", n_rows=500), ["--rows", 500]),

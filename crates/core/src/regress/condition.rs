@@ -7,9 +7,10 @@
 
 use std::borrow::Cow;
 
+use rayon::prelude::*;
 use subspan_linalg::{Mat, apply::RowFactor, eigh, gram};
 
-use super::table::{MemoryTable, Table, Tile};
+use super::table::{MemoryTable, TILE_ROWS, Tile, chunk_rows};
 use crate::error::Result;
 use crate::observe::Observer;
 
@@ -107,12 +108,12 @@ impl<'a> Design<'a> {
         let g = gram_of(&values, n_cols, weights.as_deref(), observer)?;
         let first = spectrum(&g, n_given)?;
         let mut factor = first.whitener(GRAM_NOISE, false);
-        values = change_basis(&values, n_cols, &factor);
+        values = change_basis(values, n_cols, &factor);
         let mut n_now = factor.n_cols() + 1;
         if first.condition() > FINE_CONDITION {
             let g = gram_of(&values, n_now, weights.as_deref(), observer)?;
             let second = Spectrum::of(&g, n_now - 1, vec![1.0; n_now - 1])?.whitener(DEPENDENT, true);
-            values = change_basis(&values, n_now, &second);
+            values = change_basis(values, n_now, &second);
             factor = factor.mul(&second);
             n_now = second.n_cols() + 1;
         }
@@ -150,12 +151,22 @@ pub(super) fn row_map(factor: &Mat, target_scale: f64) -> Mat {
     })
 }
 
-fn change_basis(values: &[f64], n_cols: usize, factor: &Mat) -> Vec<f64> {
-    use rayon::prelude::*;
+/// The rows mapped by the factor, in their own memory where it is as wide as they are.
+fn change_basis(mut values: Vec<f64>, n_cols: usize, factor: &Mat) -> Vec<f64> {
     let map = row_map(factor, 1.0);
     let factor = RowFactor::new(&map, false);
+    let rows = chunk_rows(values.len() / n_cols);
+    if map.n_cols() == n_cols {
+        values.par_chunks_mut(rows * n_cols).for_each_init(Vec::new, |tile: &mut Vec<f64>, chunk| {
+            for rows in chunk.chunks_mut(TILE_ROWS * n_cols) {
+                tile.clear();
+                tile.extend_from_slice(rows);
+                factor.map_rows(tile, rows);
+            }
+        });
+        return values;
+    }
     let mut out = vec![0.0; values.len() / n_cols * map.n_cols()];
-    let rows = super::table::chunk_rows(values.len() / n_cols);
     out.par_chunks_mut(rows * map.n_cols())
         .zip(values.par_chunks(rows * n_cols))
         .for_each(|(out, values)| factor.map_rows(values, out));
@@ -165,9 +176,9 @@ fn change_basis(values: &[f64], n_cols: usize, factor: &Mat) -> Vec<f64> {
 /// The weighted Gram matrix of all columns, both triangles.
 fn gram_of(values: &[f64], n_cols: usize, weights: Option<&[f64]>, observer: &dyn Observer) -> Result<Mat> {
     let table = MemoryTable { values, n_cols, weights, observer };
-    let mut g = table.pass(
+    let mut g = table.fold(
         || Mat::zeros(n_cols, n_cols),
-        |g, Tile { rows, weights }| gram::add_weighted_gram(rows, n_cols, weights, g.as_mut_slice()),
+        |g, Tile { rows, weights, .. }| gram::add_weighted_gram(rows, n_cols, weights, g.as_mut_slice()),
         |total, g| total.as_mut_slice().iter_mut().zip(g.as_slice()).for_each(|(t, g)| *t += g),
     )?;
     gram::symmetrize(g.as_mut_slice(), n_cols);

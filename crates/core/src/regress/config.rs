@@ -1,9 +1,11 @@
 //! What a regression is asked to be.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 /// The loss of one residual `r = y − a·x` (or margin, for logistic).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Loss {
     /// `|r|`.
     L1,

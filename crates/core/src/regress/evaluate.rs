@@ -1,5 +1,6 @@
 //! One pass over all rows of the table: the plain objective of fitted coefficients, and proofs of how good they are.
 
+use serde::{Deserialize, Serialize};
 use subspan_linalg::apply;
 
 use super::config::Loss;
@@ -8,7 +9,7 @@ use super::logistic::Logistic;
 use super::lp::Lp;
 use super::smooth::{self, Minimum, SmoothLoss};
 use super::solve;
-use super::table::{StreamTable, TILE_ROWS, Table, Tile};
+use super::table::{StreamTable, TILE_ROWS, Table, Tile, TilePass};
 use crate::error::Result;
 
 /// The plain loss of one row.
@@ -25,7 +26,7 @@ pub(super) fn row_loss(loss: &Loss, level: f64, eta: f64, b: f64) -> f64 {
 }
 
 /// Sums of one pass, for several fits at once.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Objectives {
     /// Per fit.
     pub(super) at: Vec<f64>,
@@ -44,31 +45,50 @@ pub(super) fn objectives(
     levels: &[f64],
     coefficients: &[&[f64]],
 ) -> Result<Objectives> {
-    let n_cols = table.n_features() + 1;
-    let fits: Vec<Vec<f64>> = coefficients.iter().map(|x| x.iter().copied().chain([0.0]).collect()).collect();
-    table.pass(
-        || Objectives { at: vec![0.0; fits.len()], at_zero: vec![0.0; fits.len()], n_rows: 0 },
-        |out, Tile { rows, weights }| {
-            let n = weights.len();
-            let mut eta = [0.0; TILE_ROWS];
-            out.n_rows += n as u64;
-            for (f, fit) in fits.iter().enumerate() {
-                apply::mul_vec(rows, fit, &mut eta[..n]);
-                let (mut at, mut at_zero) = (0.0, 0.0);
-                for (eta, row) in eta[..n].iter().zip(rows.chunks_exact(n_cols)) {
-                    at += row_loss(loss, levels[f], *eta, row[n_cols - 1]);
-                    at_zero += row_loss(loss, levels[f], 0.0, row[n_cols - 1]);
-                }
-                out.at[f] += at;
-                out.at_zero[f] += at_zero;
+    let fits = coefficients.iter().map(|x| x.iter().copied().chain([0.0]).collect()).collect();
+    table.pass(Evaluating { loss: loss.clone(), levels: levels.to_vec(), fits })
+}
+
+/// The pass of [`objectives`].
+#[derive(Serialize, Deserialize)]
+pub(super) struct Evaluating {
+    loss: Loss,
+    levels: Vec<f64>,
+    /// Per fit: the coefficients, and zero for the target.
+    fits: Vec<Vec<f64>>,
+}
+
+impl TilePass for Evaluating {
+    const NAME: &'static str = "objectives";
+    type State = Objectives;
+
+    fn start(&self, _: usize) -> Objectives {
+        let zeros = vec![0.0; self.fits.len()];
+        Objectives { at: zeros.clone(), at_zero: zeros, n_rows: 0 }
+    }
+
+    fn step(&self, out: &mut Objectives, Tile { rows, weights, .. }: Tile<'_>) {
+        let n = weights.len();
+        let mut eta = [0.0; TILE_ROWS];
+        out.n_rows += n as u64;
+        for (f, (fit, level)) in self.fits.iter().zip(&self.levels).enumerate() {
+            apply::mul_vec(rows, fit, &mut eta[..n]);
+            let (mut at, mut at_zero) = (0.0, 0.0);
+            for (eta, row) in eta[..n].iter().zip(rows.chunks_exact(fit.len())) {
+                let target = row[fit.len() - 1];
+                at += row_loss(&self.loss, *level, *eta, target);
+                at_zero += row_loss(&self.loss, *level, 0.0, target);
             }
-        },
-        |total, part| {
-            total.at.iter_mut().zip(&part.at).for_each(|(t, p)| *t += p);
-            total.at_zero.iter_mut().zip(&part.at_zero).for_each(|(t, p)| *t += p);
-            total.n_rows += part.n_rows;
-        },
-    )
+            out.at[f] += at;
+            out.at_zero[f] += at_zero;
+        }
+    }
+
+    fn merge(&self, total: &mut Objectives, part: Objectives) {
+        total.at.iter_mut().zip(&part.at).for_each(|(t, p)| *t += p);
+        total.at_zero.iter_mut().zip(&part.at_zero).for_each(|(t, p)| *t += p);
+        total.n_rows += part.n_rows;
+    }
 }
 
 /// A lower bound of the optimum over all rows from coefficients of a smooth loss: three passes (four for l_p).

@@ -3,16 +3,17 @@
 
 use std::borrow::Cow;
 
-use subspan_linalg::Mat;
+use subspan_linalg::{Mat, apply::RowFactor};
 
 use super::condition::{Basis, Design, row_map};
 use super::glob::{self, Groups, Split, Spread};
 use super::smooth::Goal;
 use super::solve::{self, Solved};
-use super::table::{Map, Shape, StreamTable, Table};
+use super::table::{StreamTable, Table};
 use super::{Job, separable};
 use crate::error::{Error, Result};
 use crate::observe::{metric, phase};
+use crate::reshape::Shape;
 use crate::{Sample, regress::Loss};
 
 /// What the exact mode promises: `objective ≤ (1 + EXACT_GAP) · optimum`.
@@ -287,7 +288,8 @@ fn streamed(job: &Job<'_>, pilot: &Sample, warnings: &mut Vec<String>) -> Result
 
     // The pilot's basis is kept where the table needs one, unless it might miss a direction of the table.
     let keep = design.factor.as_ref().filter(|_| !design.fine && !design.dependent);
-    let shape = Shape { map: keep.map(|f| Map::new(&row_map(f, design.target_scale))), ..job.shape.clone() };
+    let shape =
+        Shape { map: keep.map(|f| RowFactor::new(&row_map(f, design.target_scale), false)), ..job.shape.clone() };
     let table = StreamTable { source: job.source, shape: &shape, observer: job.observer };
     let (start, scale) = match keep {
         Some(_) => (start, design.target_scale),

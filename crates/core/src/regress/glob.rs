@@ -8,16 +8,17 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
 use subspan_linalg::{Mat, apply, apply::RowFactor, cholesky};
 
 use super::condition::{Basis, Design};
 use super::solve::{self, Solved};
-use super::table::{StreamTable, TILE_ROWS, Table, Tile};
+use super::table::{StreamTable, TILE_ROWS, Table, Tile, TilePass};
 use crate::error::Result;
 use crate::observe::Observer;
 
 /// How the rows of one quantile's problem are split: `a` is MID iff `(b − a·x)² ≤ threshold² · ‖factorᵀ a‖²`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Split {
     pub(super) level: f64,
     pub(super) coefficients: Vec<f64>,
@@ -25,7 +26,7 @@ pub(super) struct Split {
 }
 
 /// The rows of a split.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Groups {
     /// Pinball loss of all rows at the split's coefficients.
     pub(super) objective: f64,
@@ -42,57 +43,74 @@ pub(super) struct Groups {
 /// # Errors
 /// What the source reports.
 pub(super) fn split(table: &StreamTable<'_>, spread_of: &Spread, splits: &[Split]) -> Result<Vec<Groups>> {
-    let n_cols = table.n_features() + 1;
-    let fits: Vec<Vec<f64>> = splits.iter().map(|s| residual_fit(&s.coefficients)).collect();
-    let empty = || Groups {
-        objective: 0.0,
-        mid: Vec::new(),
-        mid_ids: Vec::new(),
-        sums: [vec![0.0; n_cols], vec![0.0; n_cols]],
-        counts: [0; 2],
-    };
-    table.pass_rows(
-        || splits.iter().map(|_| empty()).collect::<Vec<_>>(),
-        |groups, Tile { rows, weights }, block, first| {
-            let n = weights.len();
-            let [mut r, mut spread, mut low, mut high] = [[0.0; TILE_ROWS]; 4];
-            spread_of.0.norms_sq(rows, &mut spread[..n]);
-            for ((split, fit), group) in splits.iter().zip(&fits).zip(groups) {
-                apply::mul_vec(rows, fit, &mut r[..n]);
-                let t = split.level;
-                let limit = split.threshold * split.threshold;
-                for i in 0..n {
-                    group.objective += (t * r[i]).max((t - 1.0) * r[i]);
-                    let mid = r[i] * r[i] <= limit * spread[i];
-                    low[i] = f64::from(u8::from(!mid && r[i] < 0.0));
-                    high[i] = f64::from(u8::from(!mid && r[i] >= 0.0));
-                    if mid {
-                        group.mid.extend_from_slice(&rows[i * n_cols..(i + 1) * n_cols]);
-                        group.mid_ids.push(block.id(first + i));
-                    }
-                }
-                for (side, members) in [&low, &high].into_iter().enumerate() {
-                    group.counts[side] += members[..n].iter().sum::<f64>() as u64;
-                    apply::add_tr_mul_vec(rows, &members[..n], &mut group.sums[side]);
+    let fits = splits.iter().map(|s| residual_fit(&s.coefficients)).collect();
+    table.pass(Splitting { spread: spread_of.0.clone(), splits: splits.to_vec(), fits })
+}
+
+/// The pass of [`split`].
+#[derive(Serialize, Deserialize)]
+pub(super) struct Splitting {
+    spread: RowFactor,
+    splits: Vec<Split>,
+    /// Per split: what maps a row to its residual.
+    fits: Vec<Vec<f64>>,
+}
+
+impl TilePass for Splitting {
+    const NAME: &'static str = "split";
+    type State = Vec<Groups>;
+
+    fn start(&self, n_cols: usize) -> Vec<Groups> {
+        let empty = Groups {
+            objective: 0.0,
+            mid: Vec::new(),
+            mid_ids: Vec::new(),
+            sums: [vec![0.0; n_cols], vec![0.0; n_cols]],
+            counts: [0; 2],
+        };
+        vec![empty; self.splits.len()]
+    }
+
+    fn step(&self, groups: &mut Vec<Groups>, Tile { rows, weights, ids }: Tile<'_>) {
+        let n = weights.len();
+        let [mut r, mut spread, mut low, mut high] = [[0.0; TILE_ROWS]; 4];
+        self.spread.norms_sq(rows, &mut spread[..n]);
+        for ((split, fit), group) in self.splits.iter().zip(&self.fits).zip(groups) {
+            apply::mul_vec(rows, fit, &mut r[..n]);
+            let (t, n_cols) = (split.level, fit.len());
+            let limit = split.threshold * split.threshold;
+            for i in 0..n {
+                group.objective += (t * r[i]).max((t - 1.0) * r[i]);
+                let mid = r[i] * r[i] <= limit * spread[i];
+                low[i] = f64::from(u8::from(!mid && r[i] < 0.0));
+                high[i] = f64::from(u8::from(!mid && r[i] >= 0.0));
+                if mid {
+                    group.mid.extend_from_slice(&rows[i * n_cols..(i + 1) * n_cols]);
+                    group.mid_ids.push(ids.at(i));
                 }
             }
-        },
-        |total, part| {
-            for (total, part) in total.iter_mut().zip(part) {
-                total.objective += part.objective;
-                total.mid.extend_from_slice(&part.mid);
-                total.mid_ids.extend_from_slice(&part.mid_ids);
-                for side in 0..2 {
-                    total.sums[side].iter_mut().zip(&part.sums[side]).for_each(|(t, p)| *t += p);
-                    total.counts[side] += part.counts[side];
-                }
+            for (side, members) in [&low, &high].into_iter().enumerate() {
+                group.counts[side] += members[..n].iter().sum::<f64>() as u64;
+                apply::add_tr_mul_vec(rows, &members[..n], &mut group.sums[side]);
             }
-        },
-    )
+        }
+    }
+
+    fn merge(&self, total: &mut Vec<Groups>, part: Vec<Groups>) {
+        for (total, part) in total.iter_mut().zip(part) {
+            total.objective += part.objective;
+            total.mid.extend_from_slice(&part.mid);
+            total.mid_ids.extend_from_slice(&part.mid_ids);
+            for side in 0..2 {
+                total.sums[side].iter_mut().zip(&part.sums[side]).for_each(|(t, p)| *t += p);
+                total.counts[side] += part.counts[side];
+            }
+        }
+    }
 }
 
 /// What all rows say about new coefficients of a split problem.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Verdict {
     /// Pinball loss of all rows.
     pub(super) objective: f64,
@@ -106,46 +124,71 @@ pub(super) struct Verdict {
 /// # Errors
 /// What the source reports.
 pub(super) fn check(table: &StreamTable<'_>, pairs: &[(&Split, &Groups, &[f64])]) -> Result<Vec<Verdict>> {
-    let n_cols = table.n_features() + 1;
-    let fits: Vec<[Vec<f64>; 2]> =
-        pairs.iter().map(|(s, _, x)| [residual_fit(&s.coefficients), residual_fit(x)]).collect();
-    table.pass_rows(
-        || vec![Verdict { objective: 0.0, wrong: Vec::new(), wrong_ids: Vec::new() }; pairs.len()],
-        |verdicts, Tile { rows, weights }, block, first| {
-            let n = weights.len();
-            let [mut before, mut after] = [[0.0; TILE_ROWS]; 2];
-            for (((split, groups, _), fits), verdict) in pairs.iter().zip(&fits).zip(verdicts) {
-                apply::mul_vec(rows, &fits[0], &mut before[..n]);
-                apply::mul_vec(rows, &fits[1], &mut after[..n]);
-                let t = split.level;
-                for i in 0..n {
-                    let r = after[i];
-                    verdict.objective += (t * r).max((t - 1.0) * r);
-                    let side = usize::from(before[i] >= 0.0);
-                    let flipped = if side == 0 { r > 0.0 } else { r < 0.0 };
-                    if flipped && !groups.holds(block.id(first + i)) {
-                        verdict.wrong.extend_from_slice(&rows[i * n_cols..(i + 1) * n_cols]);
-                        verdict.wrong_ids.push((block.id(first + i), side));
-                    }
+    let candidates = pairs
+        .iter()
+        .map(|(split, groups, x)| Candidate {
+            level: split.level,
+            before: residual_fit(&split.coefficients),
+            after: residual_fit(x),
+            mid_ids: groups.mid_ids.clone(),
+        })
+        .collect();
+    table.pass(Checking { candidates })
+}
+
+/// The pass of [`check`].
+#[derive(Serialize, Deserialize)]
+pub(super) struct Checking {
+    candidates: Vec<Candidate>,
+}
+
+/// New coefficients of a split problem; both fits map a row to its residual.
+#[derive(Serialize, Deserialize)]
+struct Candidate {
+    level: f64,
+    before: Vec<f64>,
+    after: Vec<f64>,
+    mid_ids: Vec<u64>,
+}
+
+impl TilePass for Checking {
+    const NAME: &'static str = "check";
+    type State = Vec<Verdict>;
+
+    fn start(&self, _: usize) -> Vec<Verdict> {
+        vec![Verdict { objective: 0.0, wrong: Vec::new(), wrong_ids: Vec::new() }; self.candidates.len()]
+    }
+
+    fn step(&self, verdicts: &mut Vec<Verdict>, Tile { rows, weights, ids }: Tile<'_>) {
+        let n = weights.len();
+        let [mut before, mut after] = [[0.0; TILE_ROWS]; 2];
+        for (candidate, verdict) in self.candidates.iter().zip(verdicts) {
+            apply::mul_vec(rows, &candidate.before, &mut before[..n]);
+            apply::mul_vec(rows, &candidate.after, &mut after[..n]);
+            let (t, n_cols) = (candidate.level, candidate.after.len());
+            for i in 0..n {
+                let r = after[i];
+                verdict.objective += (t * r).max((t - 1.0) * r);
+                let side = usize::from(before[i] >= 0.0);
+                let flipped = if side == 0 { r > 0.0 } else { r < 0.0 };
+                if flipped && candidate.mid_ids.binary_search(&ids.at(i)).is_err() {
+                    verdict.wrong.extend_from_slice(&rows[i * n_cols..(i + 1) * n_cols]);
+                    verdict.wrong_ids.push((ids.at(i), side));
                 }
             }
-        },
-        |total, part| {
-            for (total, part) in total.iter_mut().zip(part) {
-                total.objective += part.objective;
-                total.wrong.extend_from_slice(&part.wrong);
-                total.wrong_ids.extend_from_slice(&part.wrong_ids);
-            }
-        },
-    )
+        }
+    }
+
+    fn merge(&self, total: &mut Vec<Verdict>, part: Vec<Verdict>) {
+        for (total, part) in total.iter_mut().zip(part) {
+            total.objective += part.objective;
+            total.wrong.extend_from_slice(&part.wrong);
+            total.wrong_ids.extend_from_slice(&part.wrong_ids);
+        }
+    }
 }
 
 impl Groups {
-    /// Whether row `id` is a MID row.
-    fn holds(&self, id: u64) -> bool {
-        self.mid_ids.binary_search(&id).is_ok()
-    }
-
     /// Moves rows that `check` found on the wrong side into MID.
     pub(super) fn admit(&mut self, verdict: &Verdict) {
         let n_cols = self.sums[0].len();

@@ -4,14 +4,19 @@
 //! `max bᵀ y − Σ y²/(2u)` over `Aᵀ y = 0`, `|y| ≤ u delta`; a step's `y` is scaled into the box and along its own ray to the
 //! best value.
 
+use serde::{Deserialize, Serialize};
+
 use super::smooth::{DualSums, SmoothLoss};
 
 /// Huber's loss.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Huber {
     pub(super) delta: f64,
 }
 
 impl SmoothLoss for Huber {
+    const PASSES: [&'static str; 2] = ["evaluate-huber", "losses-huber"];
+
     fn at(&self, eta: f64, b: f64, u: f64, caution: f64) -> [f64; 3] {
         let r = b - eta;
         let size = r.abs();

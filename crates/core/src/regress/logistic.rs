@@ -3,12 +3,17 @@
 //! The dual is `Σ u H(α) − ½ xᵀ K x` over `Σ u α y a = K x`, `0 ≤ α ≤ 1`, with `H` the binary entropy in nats. A Newton
 //! step's `α (1 − (1 − α) y dη)` satisfies the equation exactly; it lies in the box once the steps are short.
 
+use serde::{Deserialize, Serialize};
+
 use super::smooth::{DualSums, SmoothLoss};
 
 /// The logistic loss; a target above one half is the positive class.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Logistic;
 
 impl SmoothLoss for Logistic {
+    const PASSES: [&'static str; 2] = ["evaluate-logistic", "losses-logistic"];
+
     fn at(&self, eta: f64, b: f64, u: f64, _: f64) -> [f64; 3] {
         let sign = if b > 0.5 { 1.0 } else { -1.0 };
         let margin = sign * eta;

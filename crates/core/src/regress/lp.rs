@@ -5,12 +5,15 @@
 //! method note, section 3.6). Above `p = 8` the optimum for half the exponent is the start (homotopy, after Adil, Peng and
 //! Sachdeva, "Fast, provably convergent IRLS for p-norm regression", NeurIPS 2019).
 
+use serde::{Deserialize, Serialize};
+
 use super::smooth::{self, DualSums, Goal, Minimum, SmoothLoss};
 use super::table::Table;
 use crate::error::Result;
 use crate::observe::Observer;
 
 /// The loss `|r|^p`, residuals measured in units of `scale`.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Lp {
     p: f64,
     scale: f64,
@@ -45,6 +48,8 @@ const SMALL_WEIGHT: f64 = 1e-14;
 const DIRECT: f64 = 8.0;
 
 impl SmoothLoss for Lp {
+    const PASSES: [&'static str; 2] = ["evaluate-lp", "losses-lp"];
+
     fn at(&self, eta: f64, b: f64, u: f64, _: f64) -> [f64; 3] {
         let r = b - eta;
         let size = (r / self.scale).abs();

@@ -23,18 +23,24 @@ mod separable;
 mod smooth;
 mod solve;
 mod table;
+mod worker;
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 pub use config::{Config, Loss, Mode};
+pub use worker::fold_chunk;
 
 use crate::error::{Error, Result};
 use crate::observe::{Observer, phase};
-use crate::rows::{self, RowSource};
+use crate::remote::{self, Pass};
+use crate::reshape::{Reshaped, Shape};
+use crate::rows::{RowBlock, RowSource};
 use crate::sample::{self, Sample};
 use condition::Design;
 use solve::{Separation, Solved};
-use table::{Reshaped, Shape, StreamTable};
+use table::StreamTable;
 
 /// A fitted linear model.
 #[derive(Debug, Clone, PartialEq)]
@@ -250,35 +256,45 @@ fn finish(job: &Job<'_>, solved: Vec<Solved>, rows_used: u64, proved: bool, warn
 
 /// Whether the classes are written 0 and 1 (and not −1 and +1).
 fn classes(source: &dyn RowSource, observer: &dyn Observer) -> Result<bool> {
-    let (zero, minus) = rows::fold(
-        source,
-        observer,
-        || (None, None),
-        |(zero, minus): &mut (Option<u64>, Option<u64>), block| {
-            for (i, row) in block.values.chunks_exact(block.n_cols).enumerate() {
-                let target = row[block.n_cols - 1];
-                if target == 0.0 {
-                    zero.get_or_insert(block.id(i));
-                } else if target == -1.0 {
-                    minus.get_or_insert(block.id(i));
-                } else if target != 1.0 {
-                    let value = format!("{target} in row {}", block.id(i));
-                    return Err(Error::parameter("the target", value, "0 or 1, or -1 or +1"));
-                }
-            }
-            Ok(())
-        },
-        |(zero, minus), part| {
-            *zero = zero.or(part.0);
-            *minus = minus.or(part.1);
-        },
-    )?;
-    match (zero, minus) {
+    match remote::run(source, &Classes, observer)? {
         (Some(zero), Some(minus)) => {
             let value = format!("0 in row {zero} and -1 in row {minus}");
             Err(Error::parameter("the target", value, "0 or 1, or -1 or +1, not both"))
         }
         (zero, _) => Ok(zero.is_some()),
+    }
+}
+
+/// The first rows whose target is 0 and −1; any target that is no class is an error.
+#[derive(Serialize, Deserialize)]
+struct Classes;
+
+impl Pass for Classes {
+    const NAME: &'static str = "classes";
+    type State = (Option<u64>, Option<u64>);
+
+    fn start(&self, _: usize) -> Self::State {
+        (None, None)
+    }
+
+    fn step(&self, (zero, minus): &mut Self::State, block: &RowBlock<'_>) -> Result<()> {
+        for (i, row) in block.values.chunks_exact(block.n_cols).enumerate() {
+            let target = row[block.n_cols - 1];
+            if target == 0.0 {
+                zero.get_or_insert(block.id(i));
+            } else if target == -1.0 {
+                minus.get_or_insert(block.id(i));
+            } else if target != 1.0 {
+                let value = format!("{target} in row {}", block.id(i));
+                return Err(Error::parameter("the target", value, "0 or 1, or -1 or +1"));
+            }
+        }
+        Ok(())
+    }
+
+    fn merge(&self, (zero, minus): &mut Self::State, part: Self::State) {
+        *zero = zero.or(part.0);
+        *minus = minus.or(part.1);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use subspan_linalg::{Cholesky, LinalgError, Mat, PsdFactor, cholesky, gram, psd_factor};
 
-use super::table::{Table, Tile};
+use super::table::{MemoryTable, Tile};
 use crate::error::Result;
 
 /// A factorized positive semidefinite system, with the matrix for one step of refinement.
@@ -100,11 +100,11 @@ impl Damped {
 ///
 /// # Errors
 /// What the table reports; [`crate::Error::Linalg`].
-pub(super) fn least_squares(table: &impl Table) -> Result<Vec<f64>> {
-    let k = table.n_features();
-    let g = table.pass(
+pub(super) fn least_squares(table: &MemoryTable<'_>) -> Result<Vec<f64>> {
+    let k = table.n_cols - 1;
+    let g = table.fold(
         || vec![0.0; (k + 1) * (k + 1)],
-        |g, Tile { rows, weights }| gram::add_weighted_gram(rows, k + 1, weights, g),
+        |g, Tile { rows, weights, .. }| gram::add_weighted_gram(rows, k + 1, weights, g),
         |total, part| total.iter_mut().zip(part).for_each(|(t, p)| *t += p),
     )?;
     let right: Vec<f64> = (0..k).map(|j| g[j * (k + 1) + k]).collect();

@@ -7,11 +7,12 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
 use subspan_linalg::apply;
 
 use super::condition::{Basis, Design};
 use super::solve;
-use super::table::{TILE_ROWS, Table, Tile};
+use super::table::{MemoryTable, TILE_ROWS, Table, Tile, TilePass};
 use crate::error::{Error, Result};
 use crate::observe::{Observer, metric};
 
@@ -25,10 +26,10 @@ const LARGE_MU: f64 = 100.0;
 const LARGE_MARGIN: f64 = 15.0;
 
 /// Whether some margin is so large that the optimum may be at infinity.
-pub(super) fn suspicious(table: &impl Table, x: &[f64]) -> Result<bool> {
-    let n_cols = table.n_features() + 1;
+pub(super) fn suspicious(table: &MemoryTable<'_>, x: &[f64]) -> Result<bool> {
+    let n_cols = table.n_cols;
     let x: Vec<f64> = x.iter().copied().chain([0.0]).collect();
-    let largest = table.pass(
+    let largest = table.fold(
         || 0.0f64,
         |largest, Tile { rows, .. }| {
             let mut eta = [0.0; TILE_ROWS];
@@ -122,21 +123,38 @@ pub(super) fn separator(
 /// # Errors
 /// What the table reports.
 pub(super) fn separates(table: &impl Table, x: &[f64]) -> Result<bool> {
-    let n_cols = table.n_features() + 1;
-    let x: Vec<f64> = x.iter().copied().chain([0.0]).collect();
-    let (smallest, largest) = table.pass(
-        || (f64::INFINITY, 0.0f64),
-        |(smallest, largest), Tile { rows, .. }| {
-            let mut eta = [0.0; TILE_ROWS];
-            let eta = &mut eta[..rows.len() / n_cols];
-            apply::mul_vec(rows, &x, eta);
-            for (eta, row) in eta.iter().zip(rows.chunks_exact(n_cols)) {
-                let margin = if row[n_cols - 1] > 0.5 { *eta } else { -eta };
-                *smallest = smallest.min(margin);
-                *largest = largest.max(margin);
-            }
-        },
-        |total, part| *total = (total.0.min(part.0), total.1.max(part.1)),
-    )?;
+    let fit = x.iter().copied().chain([0.0]).collect();
+    let (smallest, largest) = table.pass(Margins { fit })?;
     Ok(largest > 0.0 && smallest >= -KAPPA_ZERO * largest)
+}
+
+/// The smallest and the largest margin (the latter at least zero) of coefficients.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Margins {
+    fit: Vec<f64>,
+}
+
+impl TilePass for Margins {
+    const NAME: &'static str = "margins";
+    type State = (f64, f64);
+
+    fn start(&self, _: usize) -> (f64, f64) {
+        (f64::INFINITY, 0.0)
+    }
+
+    fn step(&self, (smallest, largest): &mut (f64, f64), Tile { rows, weights, .. }: Tile<'_>) {
+        let mut eta = [0.0; TILE_ROWS];
+        let eta = &mut eta[..weights.len()];
+        apply::mul_vec(rows, &self.fit, eta);
+        let n_cols = self.fit.len();
+        for (eta, row) in eta.iter().zip(rows.chunks_exact(n_cols)) {
+            let margin = if row[n_cols - 1] > 0.5 { *eta } else { -eta };
+            *smallest = smallest.min(margin);
+            *largest = largest.max(margin);
+        }
+    }
+
+    fn merge(&self, total: &mut (f64, f64), part: (f64, f64)) {
+        *total = (total.0.min(part.0), total.1.max(part.1));
+    }
 }

@@ -8,15 +8,20 @@
 //! Nothing is kept per row, so the same code solves tables in memory and streams. Cost: one pass of `n (d+1)² + 6 n d` flop
 //! per iteration.
 
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use subspan_linalg::{Mat, apply, gram};
 
 use super::normal::Normal;
-use super::table::{TILE_ROWS, Table, Tile};
+use super::table::{TILE_ROWS, Table, Tile, TilePass};
 use crate::error::{Error, Result};
 use crate::observe::{Observer, metric};
 
 /// A loss of one row; `u` is the row's weight.
-pub(super) trait SmoothLoss: Sync {
+pub(super) trait SmoothLoss: Clone + Serialize + DeserializeOwned + Sync {
+    /// Names of its passes: loss, slope and curvature at one place; the loss alone at several.
+    const PASSES: [&'static str; 2];
+
     /// `(ℓ, g, h)` at predictor `eta` and target `b`. `caution` in (0, 1] asks for a curvature between Newton's (0) and one
     /// that majorises the loss (1).
     fn at(&self, eta: f64, b: f64, u: f64, caution: f64) -> [f64; 3];
@@ -52,7 +57,7 @@ pub(super) trait SmoothLoss: Sync {
 }
 
 /// Sums of a dual point, in each loss's own meaning.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct DualSums {
     pub(super) linear: f64,
     pub(super) conjugate: f64,
@@ -103,7 +108,8 @@ pub(super) struct Goal<'a> {
 }
 
 /// What a pass finds at `x + step · dx`, and about the dual point of `(x, dx)`.
-struct Evaluation {
+#[derive(Serialize, Deserialize)]
+pub(super) struct Evaluation {
     loss: f64,
     /// `Σ g a`, the target's column last.
     slope: Vec<f64>,
@@ -116,7 +122,7 @@ struct Evaluation {
 }
 
 /// Which curvature of the loss a Gram matrix is made of.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
 enum Curvature {
     None,
     Cautious(f64),
@@ -373,116 +379,178 @@ impl<'a> Along<'a> {
 }
 
 fn evaluate<L: SmoothLoss>(table: &impl Table, loss: &L, along: &Along<'_>) -> Result<Evaluation> {
-    let n_cols = table.n_features() + 1;
-    let (x, dx, trim) = (fitted(along.x), fitted(along.dx), along.trim.iter().map(|d| fitted(d)).collect::<Vec<_>>());
-    let with_gram = along.gram != Curvature::None;
-    let with_dual = along.dual != Curvature::None;
-    let vector = |wanted: bool| vec![0.0; if wanted { n_cols } else { 0 }];
-    let curvature = |kind: Curvature, eta: f64, trim: f64, b: f64, u: f64| match kind {
-        Curvature::None => [0.0; 3],
-        Curvature::Cautious(caution) => loss.at(eta, b, u, caution),
-        Curvature::Trimmed => {
-            let [l, g, _] = loss.at(eta, b, u, CONFIDENT);
-            [l, g, loss.trimmed(eta, trim, b, u)]
+    let Along { step, dual, gram, check, .. } = *along;
+    let trim = along.trim.iter().map(|d| fitted(d)).collect();
+    table.pass(Evaluate { loss: loss.clone(), x: fitted(along.x), dx: fitted(along.dx), step, dual, gram, trim, check })
+}
+
+/// The pass of [`evaluate`]: an [`Along`] of its own, the vectors with a zero for the target.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+pub(super) struct Evaluate<L: SmoothLoss> {
+    loss: L,
+    x: Vec<f64>,
+    dx: Vec<f64>,
+    step: f64,
+    dual: Curvature,
+    gram: Curvature,
+    trim: Vec<Vec<f64>>,
+    check: bool,
+}
+
+impl<L: SmoothLoss> Evaluate<L> {
+    fn curvature(&self, kind: Curvature, eta: f64, trim: f64, b: f64, u: f64) -> [f64; 3] {
+        match kind {
+            Curvature::None => [0.0; 3],
+            Curvature::Cautious(caution) => self.loss.at(eta, b, u, caution),
+            Curvature::Trimmed => {
+                let [l, g, _] = self.loss.at(eta, b, u, CONFIDENT);
+                [l, g, self.loss.trimmed(eta, trim, b, u)]
+            }
         }
-    };
-    table.pass(
-        || Evaluation {
+    }
+}
+
+impl<L: SmoothLoss> TilePass for Evaluate<L> {
+    const NAME: &'static str = L::PASSES[0];
+    type State = Evaluation;
+
+    fn start(&self, n_cols: usize) -> Evaluation {
+        let vector = |wanted: bool| vec![0.0; if wanted { n_cols } else { 0 }];
+        Evaluation {
             loss: 0.0,
             slope: vec![0.0; n_cols],
-            gram: if with_gram { vec![0.0; n_cols * n_cols] } else { Vec::new() },
+            gram: if self.gram == Curvature::None { Vec::new() } else { vec![0.0; n_cols * n_cols] },
             dual: DualSums { linear: 0.0, conjugate: 0.0, largest: 0.0, infeasible: false },
-            balance: [vector(along.check), vector(along.check)],
+            balance: [vector(self.check), vector(self.check)],
             smallest_margin: f64::INFINITY,
-        },
-        |out, Tile { rows, weights }| {
-            let n = weights.len();
-            let [mut eta, mut d_eta, mut trims, mut trims_before, mut slope, mut weight, mut y] = [[0.0; TILE_ROWS]; 7];
-            apply::mul_vec(rows, &x, &mut eta[..n]);
-            if with_dual || along.step != 0.0 {
-                apply::mul_vec(rows, &dx, &mut d_eta[..n]);
+        }
+    }
+
+    fn step(&self, out: &mut Evaluation, Tile { rows, weights, .. }: Tile<'_>) {
+        let (n, n_cols) = (weights.len(), self.x.len());
+        let with_gram = self.gram != Curvature::None;
+        let with_dual = self.dual != Curvature::None;
+        let [mut eta, mut d_eta, mut trims, mut trims_before, mut slope, mut weight, mut y] = [[0.0; TILE_ROWS]; 7];
+        apply::mul_vec(rows, &self.x, &mut eta[..n]);
+        if with_dual || self.step != 0.0 {
+            apply::mul_vec(rows, &self.dx, &mut d_eta[..n]);
+        }
+        for direction in &self.trim {
+            trims_before = trims;
+            apply::mul_vec(rows, direction, &mut y[..n]);
+            trims.iter_mut().zip(&y[..n]).for_each(|(t, m)| *t = t.max(m.abs()));
+        }
+        for i in 0..n {
+            let (b, u) = (rows[(i + 1) * n_cols - 1], weights[i]);
+            if with_dual {
+                let [_, g, h] = self.curvature(self.dual, eta[i], trims_before[i], b, u);
+                y[i] = g - h * d_eta[i];
+                self.loss.add_dual(&mut out.dual, eta[i] + d_eta[i], b, u, y[i]);
             }
-            for direction in &trim {
-                trims_before = trims;
-                apply::mul_vec(rows, direction, &mut y[..n]);
-                trims.iter_mut().zip(&y[..n]).for_each(|(t, m)| *t = t.max(m.abs()));
+            let next = eta[i] + self.step * d_eta[i];
+            let kind = if with_gram { self.gram } else { Curvature::Cautious(1.0) };
+            let [l, g, h] = self.curvature(kind, next, trims[i], b, u);
+            out.loss += l;
+            out.smallest_margin = out.smallest_margin.min(if b > 0.5 { next } else { -next });
+            (slope[i], weight[i]) = (g, h);
+        }
+        apply::add_tr_mul_vec(rows, &slope[..n], &mut out.slope);
+        if self.check {
+            let [balance, size] = &mut out.balance;
+            apply::add_tr_mul_vec(rows, &y[..n], balance);
+            for (row, y) in rows.chunks_exact(n_cols).zip(&y) {
+                size.iter_mut().zip(row).for_each(|(s, a)| *s += (a * y).abs());
             }
-            for i in 0..n {
-                let (b, u) = (rows[(i + 1) * n_cols - 1], weights[i]);
-                if with_dual {
-                    let [_, g, h] = curvature(along.dual, eta[i], trims_before[i], b, u);
-                    y[i] = g - h * d_eta[i];
-                    loss.add_dual(&mut out.dual, eta[i] + d_eta[i], b, u, y[i]);
-                }
-                let next = eta[i] + along.step * d_eta[i];
-                let kind = if with_gram { along.gram } else { Curvature::Cautious(1.0) };
-                let [l, g, h] = curvature(kind, next, trims[i], b, u);
-                out.loss += l;
-                out.smallest_margin = out.smallest_margin.min(if b > 0.5 { next } else { -next });
-                (slope[i], weight[i]) = (g, h);
-            }
-            apply::add_tr_mul_vec(rows, &slope[..n], &mut out.slope);
-            if along.check {
-                let [balance, size] = &mut out.balance;
-                apply::add_tr_mul_vec(rows, &y[..n], balance);
-                for (row, y) in rows.chunks_exact(n_cols).zip(&y) {
-                    size.iter_mut().zip(row).for_each(|(s, a)| *s += (a * y).abs());
-                }
-            }
-            if with_gram {
-                gram::add_weighted_gram(rows, n_cols, &weight[..n], &mut out.gram);
-            }
-        },
-        |total, part| {
-            let add = |total: &mut [f64], part: &[f64]| total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
-            total.loss += part.loss;
-            add(&mut total.slope, &part.slope);
-            add(&mut total.gram, &part.gram);
-            total.balance.iter_mut().zip(&part.balance).for_each(|(t, p)| add(t, p));
-            total.dual.linear += part.dual.linear;
-            total.dual.conjugate += part.dual.conjugate;
-            total.dual.largest = total.dual.largest.max(part.dual.largest);
-            total.dual.infeasible |= part.dual.infeasible;
-            total.smallest_margin = total.smallest_margin.min(part.smallest_margin);
-        },
-    )
+        }
+        if with_gram {
+            gram::add_weighted_gram(rows, n_cols, &weight[..n], &mut out.gram);
+        }
+    }
+
+    fn merge(&self, total: &mut Evaluation, part: Evaluation) {
+        let add = |total: &mut [f64], part: &[f64]| total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
+        total.loss += part.loss;
+        add(&mut total.slope, &part.slope);
+        add(&mut total.gram, &part.gram);
+        total.balance.iter_mut().zip(&part.balance).for_each(|(t, p)| add(t, p));
+        total.dual.linear += part.dual.linear;
+        total.dual.conjugate += part.dual.conjugate;
+        total.dual.largest = total.dual.largest.max(part.dual.largest);
+        total.dual.infeasible |= part.dual.infeasible;
+        total.smallest_margin = total.smallest_margin.min(part.smallest_margin);
+    }
 }
 
 /// The losses at `x + step · dx` for several steps, in one pass.
 fn losses<L: SmoothLoss>(table: &impl Table, loss: &L, x: &[f64], dx: &[f64], steps: &[f64]) -> Result<Vec<f64>> {
-    let n_cols = table.n_features() + 1;
-    let (x, dx) = (fitted(x), fitted(dx));
-    table.pass(
-        || vec![0.0; steps.len()],
-        |out, Tile { rows, weights }| {
-            let n = weights.len();
-            let [mut eta, mut d_eta] = [[0.0; TILE_ROWS]; 2];
-            apply::mul_vec(rows, &x, &mut eta[..n]);
-            apply::mul_vec(rows, &dx, &mut d_eta[..n]);
-            for (out, step) in out.iter_mut().zip(steps) {
-                for i in 0..n {
-                    *out += loss.at(eta[i] + step * d_eta[i], rows[(i + 1) * n_cols - 1], weights[i], 1.0)[0];
-                }
+    table.pass(Losses { loss: loss.clone(), x: fitted(x), dx: fitted(dx), steps: steps.to_vec() })
+}
+
+/// The pass of [`losses`].
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+pub(super) struct Losses<L: SmoothLoss> {
+    loss: L,
+    x: Vec<f64>,
+    dx: Vec<f64>,
+    steps: Vec<f64>,
+}
+
+impl<L: SmoothLoss> TilePass for Losses<L> {
+    const NAME: &'static str = L::PASSES[1];
+    type State = Vec<f64>;
+
+    fn start(&self, _: usize) -> Vec<f64> {
+        vec![0.0; self.steps.len()]
+    }
+
+    fn step(&self, out: &mut Vec<f64>, Tile { rows, weights, .. }: Tile<'_>) {
+        let (n, n_cols) = (weights.len(), self.x.len());
+        let [mut eta, mut d_eta] = [[0.0; TILE_ROWS]; 2];
+        apply::mul_vec(rows, &self.x, &mut eta[..n]);
+        apply::mul_vec(rows, &self.dx, &mut d_eta[..n]);
+        for (out, step) in out.iter_mut().zip(&self.steps) {
+            for i in 0..n {
+                *out += self.loss.at(eta[i] + step * d_eta[i], rows[(i + 1) * n_cols - 1], weights[i], 1.0)[0];
             }
-        },
-        |total, part| total.iter_mut().zip(part).for_each(|(t, p)| *t += p),
-    )
+        }
+    }
+
+    fn merge(&self, total: &mut Vec<f64>, part: Vec<f64>) {
+        total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
+    }
 }
 
 /// The largest residual `|b − η|` at `x`.
 pub(super) fn largest_residual(table: &impl Table, x: &[f64]) -> Result<f64> {
-    let n_cols = table.n_features() + 1;
-    let x = fitted(x);
-    table.pass(
-        || 0.0f64,
-        |out, Tile { rows, weights }| {
-            let n = weights.len();
-            let mut eta = [0.0; TILE_ROWS];
-            apply::mul_vec(rows, &x, &mut eta[..n]);
-            for i in 0..n {
-                *out = out.max((rows[(i + 1) * n_cols - 1] - eta[i]).abs());
-            }
-        },
-        |total, part| *total = total.max(part),
-    )
+    table.pass(LargestResidual { x: fitted(x) })
+}
+
+/// The pass of [`largest_residual`].
+#[derive(Serialize, Deserialize)]
+pub(super) struct LargestResidual {
+    x: Vec<f64>,
+}
+
+impl TilePass for LargestResidual {
+    const NAME: &'static str = "largest-residual";
+    type State = f64;
+
+    fn start(&self, _: usize) -> f64 {
+        0.0
+    }
+
+    fn step(&self, out: &mut f64, Tile { rows, weights, .. }: Tile<'_>) {
+        let (n, n_cols) = (weights.len(), self.x.len());
+        let mut eta = [0.0; TILE_ROWS];
+        apply::mul_vec(rows, &self.x, &mut eta[..n]);
+        for i in 0..n {
+            *out = out.max((rows[(i + 1) * n_cols - 1] - eta[i]).abs());
+        }
+    }
+
+    fn merge(&self, total: &mut f64, part: f64) {
+        *total = total.max(part);
+    }
 }

@@ -1,13 +1,14 @@
 //! The passes of the solvers: tiles of rows `[a, b]` with weights, from memory or from a stream, folded in a fixed order.
 
-use std::sync::Arc;
-
 use rayon::prelude::*;
-use subspan_linalg::{Mat, apply::RowFactor};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::observe::Observer;
-use crate::rows::{self, RowBlock, RowSource};
+use crate::remote::{self, Pass};
+use crate::reshape::{Scratch, Shape};
+use crate::rows::{self, RowBlock, RowIds, RowSource};
 
 /// Rows per tile: a tile of 20 to 100 columns and its vectors stay in the first two caches.
 pub(super) const TILE_ROWS: usize = 256;
@@ -19,6 +20,21 @@ static ONES: [f64; TILE_ROWS] = [1.0; TILE_ROWS];
 pub(super) struct Tile<'a> {
     pub(super) rows: &'a [f64],
     pub(super) weights: &'a [f64],
+    /// The rows' indices in the table.
+    pub(super) ids: RowIds<'a>,
+}
+
+/// What is folded over tiles, as a value: it runs where the rows are.
+pub(super) trait TilePass: Serialize + DeserializeOwned + Sync {
+    /// Tells passes apart.
+    const NAME: &'static str;
+    /// What tiles are folded into.
+    type State: Serialize + DeserializeOwned + Send;
+
+    /// The state before the first tile, of rows of `n_cols` columns, the target included.
+    fn start(&self, n_cols: usize) -> Self::State;
+    fn step(&self, state: &mut Self::State, tile: Tile<'_>);
+    fn merge(&self, total: &mut Self::State, part: Self::State);
 }
 
 /// Weighted rows that can be passed over again and again.
@@ -30,12 +46,7 @@ pub(super) trait Table: Sync {
     ///
     /// # Errors
     /// What the source reports; [`Error::Cancelled`].
-    fn pass<T: Send>(
-        &self,
-        init: impl Fn() -> T + Sync,
-        step: impl Fn(&mut T, Tile<'_>) + Sync,
-        merge: impl Fn(&mut T, T) + Sync,
-    ) -> Result<T>;
+    fn pass<P: TilePass>(&self, pass: P) -> Result<P::State>;
 }
 
 /// Rows in memory.
@@ -58,14 +69,12 @@ impl MemoryTable<'_> {
     pub(super) fn n_rows(&self) -> usize {
         self.values.len() / self.n_cols
     }
-}
 
-impl Table for MemoryTable<'_> {
-    fn n_features(&self) -> usize {
-        self.n_cols - 1
-    }
-
-    fn pass<T: Send>(
+    /// [`Table::pass`] by functions, for passes that are made in memory only.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    pub(super) fn fold<T: Send>(
         &self,
         init: impl Fn() -> T + Sync,
         step: impl Fn(&mut T, Tile<'_>) + Sync,
@@ -84,7 +93,7 @@ impl Table for MemoryTable<'_> {
                 for (t, rows) in rows.chunks(TILE_ROWS * self.n_cols).enumerate() {
                     let (first, n) = (c * chunk + t * TILE_ROWS, rows.len() / self.n_cols);
                     let weights = self.weights.map_or(&ONES[..n], |w| &w[first..first + n]);
-                    step(&mut state, Tile { rows, weights });
+                    step(&mut state, Tile { rows, weights, ids: RowIds::From(first as u64) });
                 }
                 state
             })
@@ -96,103 +105,21 @@ impl Table for MemoryTable<'_> {
     }
 }
 
-/// How a source's rows `[a, b]` become the solver's rows: an optional constant column before the target, then an optional
-/// change of basis of the features.
-#[derive(Clone, Default)]
-pub(super) struct Shape {
-    pub(super) intercept: bool,
-    /// Whether targets 0 and 1 become −1 and +1.
-    pub(super) signs: bool,
-    /// Maps `[a, 1, b]` (or `[a, b]`) to `[features, target]`; `None` for the identity.
-    pub(super) map: Option<Map>,
-}
+impl Table for MemoryTable<'_> {
+    fn n_features(&self) -> usize {
+        self.n_cols - 1
+    }
 
-/// A change of basis, ready for many tiles.
-#[derive(Clone)]
-pub(super) struct Map {
-    n_rows: usize,
-    n_cols: usize,
-    factor: Arc<RowFactor>,
-}
-
-impl Map {
-    pub(super) fn new(map: &Mat) -> Self {
-        Self { n_rows: map.n_rows(), n_cols: map.n_cols(), factor: Arc::new(RowFactor::new(map, false)) }
+    fn pass<P: TilePass>(&self, pass: P) -> Result<P::State> {
+        self.fold(|| pass.start(self.n_cols), |s, tile| pass.step(s, tile), |total, part| pass.merge(total, part))
     }
 }
 
-/// Buffers of one worker for [`Shape::apply`].
-#[derive(Default)]
-pub(super) struct Scratch {
-    extended: Vec<f64>,
-    mapped: Vec<f64>,
-}
-
-impl Shape {
-    /// Columns of the solver's rows, for a source of `n_cols` columns.
-    pub(super) fn n_cols(&self, n_cols: usize) -> usize {
-        self.map.as_ref().map_or(n_cols + usize::from(self.intercept), |map| map.n_cols)
-    }
-
-    /// The solver's form of some rows of the source.
-    pub(super) fn apply<'s>(&self, rows: &'s [f64], n_cols: usize, scratch: &'s mut Scratch) -> &'s [f64] {
-        let rows = if self.intercept || self.signs {
-            scratch.extended.clear();
-            for row in rows.chunks_exact(n_cols) {
-                let (features, target) = row.split_at(n_cols - 1);
-                scratch.extended.extend_from_slice(features);
-                if self.intercept {
-                    scratch.extended.push(1.0);
-                }
-                scratch.extended.push(if self.signs { 2.0 * target[0] - 1.0 } else { target[0] });
-            }
-            &scratch.extended
-        } else {
-            rows
-        };
-        match &self.map {
-            None => rows,
-            Some(map) => {
-                scratch.mapped.resize(rows.len() / map.n_rows * map.n_cols, 0.0);
-                map.factor.map_rows(rows, &mut scratch.mapped);
-                &scratch.mapped
-            }
-        }
-    }
-}
-
-/// Rows of a source, read anew in every pass; weights are one.
+/// Rows of a source, read anew in every pass, here or by workers; weights are one.
 pub(super) struct StreamTable<'a> {
     pub(super) source: &'a dyn RowSource,
     pub(super) shape: &'a Shape,
     pub(super) observer: &'a dyn Observer,
-}
-
-impl StreamTable<'_> {
-    /// Like [`Table::pass`], with the block and the index of the tile's first row in it.
-    pub(super) fn pass_rows<T: Send>(
-        &self,
-        init: impl Fn() -> T + Sync,
-        step: impl Fn(&mut T, Tile<'_>, &RowBlock<'_>, usize) + Sync,
-        merge: impl Fn(&mut T, T) + Sync,
-    ) -> Result<T> {
-        let n_cols = self.source.n_cols();
-        let state = rows::fold(
-            self.source,
-            self.observer,
-            || (Scratch::default(), init()),
-            |(scratch, state), block| {
-                for (t, rows) in block.values.chunks(TILE_ROWS * n_cols).enumerate() {
-                    let weights = &ONES[..rows.len() / n_cols];
-                    let rows = self.shape.apply(rows, n_cols, scratch);
-                    step(state, Tile { rows, weights }, block, t * TILE_ROWS);
-                }
-                Ok(())
-            },
-            |(_, total), (_, state)| merge(total, state),
-        )?;
-        Ok(state.1)
-    }
 }
 
 impl Table for StreamTable<'_> {
@@ -200,55 +127,49 @@ impl Table for StreamTable<'_> {
         self.shape.n_cols(self.source.n_cols()) - 1
     }
 
-    fn pass<T: Send>(
-        &self,
-        init: impl Fn() -> T + Sync,
-        step: impl Fn(&mut T, Tile<'_>) + Sync,
-        merge: impl Fn(&mut T, T) + Sync,
-    ) -> Result<T> {
-        self.pass_rows(init, |state, tile, _, _| step(state, tile), merge)
+    fn pass<P: TilePass>(&self, pass: P) -> Result<P::State> {
+        let streamed = Streamed { shape: self.shape.clone(), pass };
+        Ok(remote::run(self.source, &streamed, self.observer)?.state)
     }
 }
 
-/// A source in the solver's form: what the sampler sees of a fit.
-pub(super) struct Reshaped<'a> {
-    pub(super) source: &'a dyn RowSource,
-    pub(super) shape: &'a Shape,
+/// A pass over the tiles of a stream's blocks.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+pub(super) struct Streamed<P: TilePass> {
+    shape: Shape,
+    pass: P,
 }
 
-impl RowSource for Reshaped<'_> {
-    fn n_cols(&self) -> usize {
-        self.shape.n_cols(self.source.n_cols())
-    }
-
-    fn n_rows(&self) -> Option<u64> {
-        self.source.n_rows()
-    }
-
-    fn n_chunks(&self) -> usize {
-        self.source.n_chunks()
-    }
-
-    fn scan(&self, chunk: usize, visit: &mut dyn FnMut(&RowBlock<'_>) -> Result<()>) -> Result<()> {
-        let mut scratch = Scratch::default();
-        self.source.scan(chunk, &mut |block| {
-            // A few tiles at a time: the widened copy stays in cache.
-            for (t, rows) in block.values.chunks(RESHAPED_ROWS * block.n_cols).enumerate() {
-                let (first, n) = (t * RESHAPED_ROWS, rows.len() / block.n_cols);
-                let ids = match block.ids {
-                    rows::RowIds::From(id) => rows::RowIds::From(id + first as u64),
-                    rows::RowIds::List(ids) => rows::RowIds::List(&ids[first..first + n]),
-                };
-                let values = self.shape.apply(rows, block.n_cols, &mut scratch);
-                visit(&RowBlock { n_cols: self.n_cols(), values, ids, records: None })?;
-            }
-            Ok(())
-        })
-    }
+/// A state and the buffers of who folds it.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Folded<T> {
+    #[serde(skip)]
+    scratch: Scratch,
+    state: T,
 }
 
-/// Rows that [`Reshaped`] widens at a time.
-const RESHAPED_ROWS: usize = 4 * TILE_ROWS;
+impl<P: TilePass> Pass for Streamed<P> {
+    const NAME: &'static str = P::NAME;
+    type State = Folded<P::State>;
+
+    fn start(&self, n_cols: usize) -> Self::State {
+        Folded { scratch: Scratch::default(), state: self.pass.start(self.shape.n_cols(n_cols)) }
+    }
+
+    fn step(&self, Folded { scratch, state }: &mut Self::State, block: &RowBlock<'_>) -> Result<()> {
+        for (t, rows) in block.values.chunks(TILE_ROWS * block.n_cols).enumerate() {
+            let n = rows.len() / block.n_cols;
+            let rows = self.shape.apply(rows, block.n_cols, scratch);
+            self.pass.step(state, Tile { rows, weights: &ONES[..n], ids: block.ids.part(t * TILE_ROWS, n) });
+        }
+        Ok(())
+    }
+
+    fn merge(&self, total: &mut Self::State, part: Self::State) {
+        self.pass.merge(&mut total.state, part.state);
+    }
+}
 
 /// All rows of a source in the solver's form, row-major.
 ///
@@ -256,6 +177,8 @@ const RESHAPED_ROWS: usize = 4 * TILE_ROWS;
 /// What the source reports; [`Error::Cancelled`].
 pub(super) fn collect(source: &dyn RowSource, shape: &Shape, observer: &dyn Observer) -> Result<Vec<f64>> {
     let n_cols = source.n_cols();
+    // Known to the row, so that the values are not copied from one growing buffer to the next.
+    let all = source.n_rows().map_or(0, |n| n as usize * shape.n_cols(n_cols));
     let (_, values) = rows::fold(
         source,
         observer,
@@ -266,7 +189,12 @@ pub(super) fn collect(source: &dyn RowSource, shape: &Shape, observer: &dyn Obse
             }
             Ok(())
         },
-        |(_, total): &mut (_, Vec<f64>), (_, values)| total.extend_from_slice(&values),
+        |(_, total): &mut (_, Vec<f64>), (_, values)| {
+            if all > total.len() {
+                total.reserve_exact(all - total.len());
+            }
+            total.extend_from_slice(&values);
+        },
     )?;
     Ok(values)
 }

@@ -95,7 +95,7 @@ pub(crate) fn lewis_chain(
         return iterate(source, plain.clone(), n_rows, p, tolerance, observer);
     }
     // The weights do not depend on the basis. In that of the plain whitener no direction is lost to rounding.
-    let mapped = MappedRows::new(source, plain.factor.clone(), plain.upper);
+    let mapped = MappedRows::new(source, RowFactor::new(&plain.factor, plain.upper));
     let identity = whiten(&Mat::identity(plain.rank), n_rows)?;
     let (mut chain, delta) = iterate(&mapped, identity, n_rows, p, tolerance, observer)?;
     for (whitener, _) in &mut chain.steps {
@@ -232,21 +232,18 @@ fn dense_gram(
 /// A source with its rows mapped by a factor.
 pub(crate) struct MappedRows<'a> {
     source: &'a dyn RowSource,
-    /// The factor, as it was given and ready for many blocks.
-    given: (Mat, bool),
     factor: RowFactor,
-    rank: usize,
 }
 
 impl<'a> MappedRows<'a> {
-    pub(crate) fn new(source: &'a dyn RowSource, factor: Mat, upper: bool) -> Self {
-        Self { source, rank: factor.n_cols(), factor: RowFactor::new(&factor, upper), given: (factor, upper) }
+    pub(crate) fn new(source: &'a dyn RowSource, factor: RowFactor) -> Self {
+        Self { source, factor }
     }
 }
 
 impl RowSource for MappedRows<'_> {
     fn n_cols(&self) -> usize {
-        self.rank
+        self.factor.matrix().n_cols()
     }
 
     fn n_rows(&self) -> Option<u64> {
@@ -254,8 +251,7 @@ impl RowSource for MappedRows<'_> {
     }
 
     fn origin(&self) -> Option<Origin<'_>> {
-        let (factor, upper) = self.given.clone();
-        Some(self.source.origin()?.then(RowMap::Factor { factor, upper }))
+        Some(self.source.origin()?.then(RowMap::Factor(self.factor.clone())))
     }
 
     fn n_chunks(&self) -> usize {
@@ -265,9 +261,9 @@ impl RowSource for MappedRows<'_> {
     fn scan(&self, chunk: usize, visit: &mut dyn FnMut(&RowBlock<'_>) -> Result<()>) -> Result<()> {
         let mut mapped = Vec::new();
         self.source.scan(chunk, &mut |block| {
-            mapped.resize(block.n_rows() * self.rank, 0.0);
+            mapped.resize(block.n_rows() * self.n_cols(), 0.0);
             self.factor.map_rows(block.values, &mut mapped);
-            visit(&RowBlock { n_cols: self.rank, values: &mapped, ..*block })
+            visit(&RowBlock { n_cols: self.n_cols(), values: &mapped, ..*block })
         })
     }
 }

@@ -18,7 +18,7 @@ mod scores;
 mod select;
 mod sensitivity;
 mod stages;
-mod worker;
+pub(crate) mod worker;
 
 pub use certificate::{
     Search, Searched, WeightedTable, abs_power_sums, abs_power_sums_of, certificate_of_ratios, exact_certificate,

@@ -11,35 +11,51 @@ use super::select::{Poisson, Priority};
 use crate::error::{Error, Result};
 use crate::observe::Observer;
 use crate::remote::{Pass, RowMap, Task, pass_of, seal};
+use crate::reshape::{Reshaped, Shape};
 use crate::rows::{self, RowBlock, RowSource};
 
-/// Folds chunk `chunk` of `table` by a task of [`crate::remote::Remote::fold`]; returns the sealed state. Equal arguments give
-/// equal bytes wherever they are computed, so a chunk may be tried again.
+/// Folds chunk `chunk` of `table` by a task of [`crate::remote::Remote::fold`] that a sampling run made; returns the sealed
+/// state. Equal arguments give equal bytes wherever they are computed, so a chunk may be tried again.
+/// [`crate::regress::fold_chunk`] knows the tasks of regressions too.
 ///
 /// # Errors
 /// [`Error::State`] for bytes that are no task of this version or a chunk that the table does not have; what the table reports.
 pub fn fold_chunk(table: &dyn RowSource, chunk: usize, task: &[u8], observer: &dyn Observer) -> Result<Vec<u8>> {
+    fold_chunk_with(table, chunk, task, observer, &fold_pass)
+}
+
+/// [`fold_chunk`] for the passes that `fold` knows by their names.
+pub(crate) fn fold_chunk_with(
+    table: &dyn RowSource,
+    chunk: usize,
+    task: &[u8],
+    observer: &dyn Observer,
+    fold: &dyn Fn(&Work<'_>) -> Result<Vec<u8>>,
+) -> Result<Vec<u8>> {
     if chunk >= table.n_chunks() {
         return Err(Error::State { chunk: Some(chunk as u64), what: "is not of this table" });
     }
     let read = Task::read(task)?;
     let one = OneChunk { table, chunk, rows: AtomicU64::new(0) };
-    mapped(&one, &read.maps, &|source| {
-        let job = Job { source, task: &read, bytes: task, one: &one, observer };
-        match read.name.as_str() {
-            Gram::NAME => job.fold::<Gram>(),
-            MappedGram::NAME => job.fold::<MappedGram>(),
-            MaxAbs::NAME => job.fold::<MaxAbs>(),
-            LewisChain::NAME => job.fold::<LewisChain>(),
-            Poisson::NAME => job.fold::<Poisson>(),
-            Priority::NAME => job.fold::<Priority>(),
-            PowerSums::NAME => job.fold::<PowerSums>(),
-            _ => Err(Error::State { chunk: None, what: "is no task of this version" }),
-        }
-    })
+    mapped(&one, &read.maps, &|source| fold(&Work { source, task: &read, bytes: task, one: &one, observer }))
 }
 
-struct Job<'a> {
+/// Folds by a pass of this method.
+pub(crate) fn fold_pass(work: &Work<'_>) -> Result<Vec<u8>> {
+    match work.pass_name() {
+        Gram::NAME => work.fold::<Gram>(),
+        MappedGram::NAME => work.fold::<MappedGram>(),
+        MaxAbs::NAME => work.fold::<MaxAbs>(),
+        LewisChain::NAME => work.fold::<LewisChain>(),
+        Poisson::NAME => work.fold::<Poisson>(),
+        Priority::NAME => work.fold::<Priority>(),
+        PowerSums::NAME => work.fold::<PowerSums>(),
+        _ => Err(Error::State { chunk: None, what: "is no task of this version" }),
+    }
+}
+
+/// One chunk and what is to be done with it.
+pub(crate) struct Work<'a> {
     source: &'a dyn RowSource,
     task: &'a Task,
     bytes: &'a [u8],
@@ -47,8 +63,12 @@ struct Job<'a> {
     observer: &'a dyn Observer,
 }
 
-impl Job<'_> {
-    fn fold<P: Pass>(&self) -> Result<Vec<u8>> {
+impl Work<'_> {
+    pub(crate) fn pass_name(&self) -> &str {
+        &self.task.name
+    }
+
+    pub(crate) fn fold<P: Pass>(&self) -> Result<Vec<u8>> {
         let pass: P = pass_of(self.task)?;
         let start = || pass.start(self.source.n_cols());
         let state = rows::fold(
@@ -71,8 +91,10 @@ fn mapped(
     match maps {
         [] => then(source),
         [RowMap::Scale(scales), rest @ ..] => mapped(&ScaledRows::with_scales(source, scales.clone()), rest, then),
-        [RowMap::Factor { factor, upper }, rest @ ..] => {
-            mapped(&MappedRows::new(source, factor.clone(), *upper), rest, then)
+        [RowMap::Factor(factor), rest @ ..] => mapped(&MappedRows::new(source, factor.clone()), rest, then),
+        [RowMap::Extend { intercept, signs }, rest @ ..] => {
+            let shape = Shape { intercept: *intercept, signs: *signs, map: None };
+            mapped(&Reshaped { source, shape: &shape }, rest, then)
         }
         [RowMap::Lift { p }, rest @ ..] => {
             let lift = Lift::new(source.n_cols(), *p)?;

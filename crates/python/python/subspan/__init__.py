@@ -2,7 +2,7 @@
 
 - :func:`leverage_scores`, :func:`lewis_weights`, :func:`sensitivities`: how much each row of a table matters
 - :func:`sample`, :class:`RowSampler`: few weighted rows that stand for all rows of a file or an array
-- :class:`LpRegressor`: robust regression on a sample, on all rows, or with a proof of optimality
+- :func:`regress`, :class:`LpRegressor`: robust regression of a file or an array, on a sample, on all rows, or with a proof of optimality
 - :class:`ManifoldClustering`: clusters that are subspaces, and how many there are
 - :class:`GrassmannClassifier`: every class a subspace, with calibrated probabilities
 - :func:`match`, :func:`merge`, :func:`analyze`: checkpoints of one architecture
@@ -15,6 +15,7 @@ import importlib
 
 from ._merge import Analysis, Match, Merged, analyze, match, merge
 from ._native import __version__
+from ._regress import regress
 from ._sample import Certificate, Sample, sample
 from ._scores import leverage_scores, lewis_weights, sensitivities
 
@@ -42,6 +43,7 @@ __all__ = [
     "lewis_weights",
     "match",
     "merge",
+    "regress",
     "sample",
     "sensitivities",
 ]

@@ -57,6 +57,25 @@ def sample(
     n_threads: Optional[int] = None,
     progress: Progress = None,
 ) -> Sample: ...
+def regress(
+    table: Union[str, PathLike[str]],
+    target: str,
+    n_rows: Optional[int] = None,
+    loss: Literal["l1", "l2", "lp", "quantile", "huber", "logistic"] = "l1",
+    *,
+    p: float = 1.5,
+    quantile: Union[float, Sequence[float]] = 0.5,
+    delta: float = 1.0,
+    l2: float = 0.0,
+    exact: bool = False,
+    fit_intercept: bool = True,
+    random_state: RandomState = 0,
+    columns: Optional[Sequence[str]] = None,
+    exclude: Sequence[str] = (),
+    missing: Literal["error", "drop"] = "error",
+    n_threads: Optional[int] = None,
+    progress: Progress = None,
+) -> LpRegressor: ...
 
 Model = Union[str, PathLike[str], dict[str, Any]]
 

@@ -32,23 +32,26 @@ def fold_chunk(path, options, job, shape, chunk, task):
 
 
 class Driver:
-    """A sampling job on an engine; `fold_all(function, task, n_chunks)` returns the states of all chunks."""
+    """A job on an engine; `fold_all(function, task, n_chunks)` returns the states of all chunks, in any order."""
 
-    def __init__(self, table, columns, exclude, missing):
+    def __init__(self, table, options):
         # Workers may run in other folders.
         self.path = os.path.abspath(os.fspath(table))
-        self.options = json.dumps(_sample.table_options(columns, exclude, missing))
+        self.options = json.dumps(options)
         self.table = _native.Table(self.path, json.loads(self.options))
         self.worker = functools.partial(
             fold_chunk, self.path, self.options, uuid.uuid4().hex, (self.table.n_rows, self.table.n_chunks)
         )
 
     def sample(self, fields, random_state, fold_all, output, progress):
-        """Runs the job."""
-
-        def fold(task):
-            return fold_all(self.worker, task, self.table.n_chunks)
-
+        """Samples the table."""
         target = None if output is None else os.fspath(output)
-        found = self.table.sample(fields, _check.seed(random_state), fold, target, _check.callback(progress))
-        return _sample.Sample(found)
+        fold, seed = self._fold(fold_all), _check.seed(random_state)
+        return _sample.Sample(self.table.sample(fields, seed, fold, target, _check.callback(progress)))
+
+    def regress(self, job, fold_all, progress):
+        """Fits the table's target."""
+        return job.take(self.table.fit(job.fields, job.seed, self._fold(fold_all), _check.callback(progress)))
+
+    def _fold(self, fold_all):
+        return lambda task: fold_all(self.worker, task, self.table.n_chunks)

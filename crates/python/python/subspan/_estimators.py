@@ -163,8 +163,13 @@ class LpRegressor(RegressorMixin, BaseEstimator):
             raise ValueError("LpRegressor requires y to be passed, but the target y is None")
         X = read(self, X, reset=True)
         y = _check.column(y, X.shape[0])
-        several = self.loss == "quantile" and np.ndim(self.quantile) > 0
-        fields = {
+        threads = _check.count(self.n_threads, "n_threads")
+        seed, progress = _check.seed(self.random_state), _check.callback(self.progress)
+        return self._take(_native.fit(X, y, self._fields(), seed, progress, threads))
+
+    def _fields(self):
+        """The job as the library wants it, checked one by one."""
+        return {
             "loss": str(self.loss),
             "p": _check.number(self.p, "p"),
             "quantiles": [_check.number(q, "quantile") for q in np.atleast_1d(self.quantile).tolist()],
@@ -174,9 +179,11 @@ class LpRegressor(RegressorMixin, BaseEstimator):
             "exact": bool(self.exact),
             "intercept": bool(self.fit_intercept),
         }
-        threads = _check.count(self.n_threads, "n_threads")
-        found = _native.fit(X, y, fields, _check.seed(self.random_state), _check.callback(self.progress), threads)
+
+    def _take(self, found):
+        """Becomes the fit that the library found."""
         warn(found["warnings"])
+        several = self.loss == "quantile" and np.ndim(self.quantile) > 0
         one = slice(None) if several else 0
         self.coef_ = found["coefficients"][one]
         self.intercept_ = found["intercepts"][one]

@@ -39,6 +39,14 @@ def fit(
     progress: _Progress = None,
     threads: Optional[int] = None,
 ) -> dict[str, Any]: ...
+def fit_table(
+    path: str,
+    columns: dict[str, Any],
+    job: dict[str, Any],
+    seed: int,
+    progress: _Progress = None,
+    threads: Optional[int] = None,
+) -> dict[str, Any]: ...
 def train(
     x: _Matrix,
     codes: NDArray[np.uint32],
@@ -76,6 +84,13 @@ class Table:
         seed: int,
         fold: Callable[[bytes], list[bytes]],
         output: Optional[str] = None,
+        progress: _Progress = None,
+    ) -> dict[str, Any]: ...
+    def fit(
+        self,
+        job: dict[str, Any],
+        seed: int,
+        fold: Callable[[bytes], list[bytes]],
         progress: _Progress = None,
     ) -> dict[str, Any]: ...
 

@@ -81,12 +81,14 @@ def job(p, n_rows, epsilon, rule, draw, certify):
     }
 
 
-def table_options(columns, exclude, missing):
+def table_options(columns, exclude, missing, target=None, drop_first_level=False):
     """Which columns of a file to use, and how."""
     return {
         "columns": None if columns is None else [str(c) for c in columns],
         "exclude": [str(c) for c in exclude],
         "missing": str(missing),
+        "target": None if target is None else str(target),
+        "drop_first_level": bool(drop_first_level),
     }
 
 

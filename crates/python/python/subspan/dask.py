@@ -1,4 +1,5 @@
-"""Sampling on a Dask cluster: same result as :func:`subspan.sample`, on as many machines as read the files.
+"""Sampling and regression on a Dask cluster: same results as :func:`subspan.sample` and :func:`subspan.regress`, on as many
+machines as read the files.
 
 Every worker must see the files under the same path.
 """
@@ -10,9 +11,9 @@ try:
 except ImportError as e:
     raise ImportError("subspan.dask needs Dask's scheduler: pip install distributed") from e
 
-from . import _check, _cluster, _sample
+from . import _check, _cluster, _regress, _sample
 
-__all__ = ["NoWorkersError", "sample"]
+__all__ = ["NoWorkersError", "regress", "sample"]
 
 
 class NoWorkersError(RuntimeError):
@@ -59,15 +60,63 @@ def sample(
     -------
     subspan.Sample
     """
-    client = client if client is not None else distributed.get_client()
-    retries = _check.count(retries, "retries")
-    driver = _cluster.Driver(table, columns, exclude, missing)
+    fold_all = _folder(client, retries, worker_timeout)
+    driver = _cluster.Driver(table, _sample.table_options(columns, exclude, missing))
     fields = _sample.job(p, n_rows, epsilon, rule, draw, certify)
-
-    def fold_all(function, task, n_chunks):
-        return _fold_all(client, function, task, n_chunks, retries, _check.number(worker_timeout, "worker_timeout"))
-
     return driver.sample(fields, random_state, fold_all, output, progress)
+
+
+def regress(
+    table,
+    target,
+    n_rows=None,
+    loss="l1",
+    *,
+    client=None,
+    retries=3,
+    worker_timeout=60.0,
+    p=1.5,
+    quantile=0.5,
+    delta=1.0,
+    l2=0.0,
+    exact=False,
+    fit_intercept=True,
+    random_state=0,
+    columns=None,
+    exclude=(),
+    missing="error",
+    progress=None,
+):
+    """Fits a linear model of one column of a table to the others; the same bits as :func:`subspan.regress`.
+
+    With ``n_rows`` or ``exact`` every pass over the table is made by the workers and the small problems are solved by the calling
+    process. A fit on all rows (neither given) is solved in the memory of the calling process, which reads the table itself; only
+    its last pass is made by the workers.
+
+    Parameters
+    ----------
+    table, client, retries, worker_timeout
+        As of :func:`sample`.
+    target, n_rows, loss, p, quantile, delta, l2, exact, fit_intercept, random_state, columns, exclude, missing, progress
+        As of :func:`subspan.regress`.
+
+    Returns
+    -------
+    subspan.LpRegressor
+        Fitted.
+    """
+    fold_all = _folder(client, retries, worker_timeout)
+    job = _regress.Job(
+        table, target, n_rows, loss, p, quantile, delta, l2, exact, fit_intercept, random_state, columns, exclude, missing
+    )
+    return _cluster.Driver(job.path, job.options).regress(job, fold_all, progress)
+
+
+def _folder(client, retries, worker_timeout):
+    """A function that folds all chunks on a cluster."""
+    client = client if client is not None else distributed.get_client()
+    retries, timeout = _check.count(retries, "retries"), _check.number(worker_timeout, "worker_timeout")
+    return lambda function, task, n_chunks: _fold_all(client, function, task, n_chunks, retries, timeout)
 
 
 # Seconds between two looks at the workers.

@@ -1,4 +1,5 @@
-"""Sampling on a Ray cluster: same result as :func:`subspan.sample`, on as many machines as read the files.
+"""Sampling and regression on a Ray cluster: same results as :func:`subspan.sample` and :func:`subspan.regress`, on as many
+machines as read the files.
 
 Every node must see the files under the same path.
 """
@@ -8,9 +9,9 @@ try:
 except ImportError as e:
     raise ImportError("subspan.ray needs Ray: pip install ray") from e
 
-from . import _check, _cluster, _sample
+from . import _check, _cluster, _regress, _sample
 
-__all__ = ["sample"]
+__all__ = ["regress", "sample"]
 
 
 def sample(
@@ -50,10 +51,61 @@ def sample(
     -------
     subspan.Sample
     """
+    fold_all = _folder(retries, timeout)
+    driver = _cluster.Driver(table, _sample.table_options(columns, exclude, missing))
+    fields = _sample.job(p, n_rows, epsilon, rule, draw, certify)
+    return driver.sample(fields, random_state, fold_all, output, progress)
+
+
+def regress(
+    table,
+    target,
+    n_rows=None,
+    loss="l1",
+    *,
+    retries=3,
+    timeout=None,
+    p=1.5,
+    quantile=0.5,
+    delta=1.0,
+    l2=0.0,
+    exact=False,
+    fit_intercept=True,
+    random_state=0,
+    columns=None,
+    exclude=(),
+    missing="error",
+    progress=None,
+):
+    """Fits a linear model of one column of a table to the others; the same bits as :func:`subspan.regress`.
+
+    With ``n_rows`` or ``exact`` every pass over the table is made by the workers and the small problems are solved by the calling
+    process. A fit on all rows (neither given) is solved in the memory of the calling process, which reads the table itself; only
+    its last pass is made by the workers.
+
+    Parameters
+    ----------
+    table, retries, timeout
+        As of :func:`sample`.
+    target, n_rows, loss, p, quantile, delta, l2, exact, fit_intercept, random_state, columns, exclude, missing, progress
+        As of :func:`subspan.regress`.
+
+    Returns
+    -------
+    subspan.LpRegressor
+        Fitted.
+    """
+    fold_all = _folder(retries, timeout)
+    job = _regress.Job(
+        table, target, n_rows, loss, p, quantile, delta, l2, exact, fit_intercept, random_state, columns, exclude, missing
+    )
+    return _cluster.Driver(job.path, job.options).regress(job, fold_all, progress)
+
+
+def _folder(retries, timeout):
+    """A function that folds all chunks on the cluster."""
     if not ray.is_initialized():
         ray.init()
-    driver = _cluster.Driver(table, columns, exclude, missing)
-    fields = _sample.job(p, n_rows, epsilon, rule, draw, certify)
     retries = _check.count(retries, "retries")
 
     def fold_all(function, task, n_chunks):
@@ -68,4 +120,4 @@ def sample(
             for reference in running:
                 ray.cancel(reference)
 
-    return driver.sample(fields, random_state, fold_all, output, progress)
+    return fold_all

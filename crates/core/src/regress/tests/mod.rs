@@ -3,6 +3,7 @@
 mod closed_forms;
 mod proofs;
 mod random;
+mod remote;
 mod robustness;
 
 use super::*;
