@@ -83,6 +83,10 @@ impl RowSource for Distributed<'_> {
         self.source.n_rows()
     }
 
+    fn redundant(&self) -> Vec<usize> {
+        self.source.redundant()
+    }
+
     fn origin(&self) -> Option<Origin<'_>> {
         Some(Origin { remote: self.remote, maps: Vec::new() })
     }

@@ -94,6 +94,12 @@ pub trait RowSource: Sync {
         None
     }
 
+    /// Columns that are combinations of the others by construction: all indicators of a category add up to one, so of a second
+    /// category one indicator says nothing new. Methods need not find out in a pass of its own.
+    fn redundant(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
     /// Where the chunks are folded, if not in this process.
     fn origin(&self) -> Option<Origin<'_>> {
         None

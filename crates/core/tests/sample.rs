@@ -3,8 +3,9 @@
 mod common;
 
 use common::{Chunked, SILENT, gaussian, heavy, on_threads, rare_columns};
+use subspan::rows::{RowBlock, RowIds, RowSource};
 use subspan::sample::{self, CertificateKind, Config, Draw, Rule, Size};
-use subspan::{DenseRows, Error, Mat, Sample};
+use subspan::{DenseRows, Error, Mat, Result, Sample};
 
 fn config(p: f64, rows: u64, rule: Rule, draw: Draw) -> Config {
     Config { rule, draw, certify: false, ..Config::rows(p, rows) }
@@ -229,6 +230,72 @@ fn bad_parameters_are_named() {
 }
 
 /// `Σ weight |a x|^p / ‖Ax‖_p^p − 1`, computed the plain way.
+/// Two categories of 80 and 70 levels as indicators, and three numbers.
+fn two_categories(n: usize) -> (Vec<f64>, usize) {
+    let (d, numbers) = (153, gaussian(n, 3, 4));
+    let mut values = vec![0.0; n * d];
+    for (i, row) in values.chunks_exact_mut(d).enumerate() {
+        row[..3].copy_from_slice(&numbers[3 * i..3 * i + 3]);
+        row[3 + (7 * i + i / 50) % 80] = 1.0;
+        row[83 + (3 * i + i / 97) % 70] = 1.0;
+    }
+    (values, d)
+}
+
+/// A table that knows, or does not, that one indicator of the second category is redundant; counts its passes.
+struct Categories<'a> {
+    values: &'a [f64],
+    n_cols: usize,
+    redundant: Vec<usize>,
+    passes: std::sync::atomic::AtomicUsize,
+}
+
+impl RowSource for Categories<'_> {
+    fn n_cols(&self) -> usize {
+        self.n_cols
+    }
+
+    fn n_rows(&self) -> Option<u64> {
+        Some((self.values.len() / self.n_cols) as u64)
+    }
+
+    fn redundant(&self) -> Vec<usize> {
+        self.redundant.clone()
+    }
+
+    fn n_chunks(&self) -> usize {
+        1
+    }
+
+    fn scan(&self, _: usize, visit: &mut dyn FnMut(&RowBlock<'_>) -> Result<()>) -> Result<()> {
+        self.passes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        visit(&RowBlock { n_cols: self.n_cols, values: self.values, ids: RowIds::From(0), records: None })
+    }
+}
+
+#[test]
+fn a_redundant_column_that_is_known_spares_a_pass_and_changes_no_score() {
+    let (values, d) = two_categories(3000);
+    let scored = |redundant: Vec<usize>| {
+        let table = Categories { values: &values, n_cols: d, redundant, passes: Default::default() };
+        let scores = sample::leverage_scores(&table, SILENT).expect("scores");
+        (scores, table.passes.into_inner())
+    };
+    let ((known, passes), (found, more)) = (scored(vec![83]), scored(Vec::new()));
+    assert_eq!((passes, more), (2, 3));
+    assert!((known.iter().sum::<f64>() - (d - 1) as f64).abs() < 1e-8);
+    for (a, b) in known.iter().zip(&found) {
+        assert!((a / b - 1.0).abs() < 1e-9, "{a} {b}");
+    }
+    let table = Categories { values: &values, n_cols: d, redundant: vec![83], passes: Default::default() };
+    for (p, rule) in [(2.0, Rule::Auto), (1.0, Rule::Auto), (1.0, Rule::Lewis)] {
+        let config = Config { certify: true, ..config(p, 900, rule, Draw::Poisson) };
+        let s = sample::run(&table, &config, 3, SILENT).expect("a sample");
+        assert_eq!(s.summary.rank, d - 1);
+        assert!(s.certificate.as_ref().is_some_and(|c| c.upper < 0.9 && c.lower > -0.9), "{rule} {:?}", s.certificate);
+    }
+}
+
 fn distortion(values: &[f64], d: usize, s: &Sample, x: &[f64], p: f64) -> f64 {
     let power = |row: &[f64]| row.iter().zip(x).map(|(a, b)| a * b).sum::<f64>().abs().powf(p);
     let all: f64 = values.chunks_exact(d).map(power).sum();

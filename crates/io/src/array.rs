@@ -143,10 +143,20 @@ impl StoredArray {
         })
     }
 
+    /// Whether the bytes of rows are those of `f64` in memory, row-major.
+    pub(crate) fn is_native(&self) -> bool {
+        self.dtype == DType::F64 && !self.fortran && self.big_endian == cfg!(target_endian = "big")
+    }
+
     /// `n` rows from `first` as `f64`, row-major; `scratch` is reused between calls.
     pub(crate) fn read_f64(&self, first: u64, n: usize, scratch: &mut Vec<u8>, out: &mut Vec<f64>) -> Result<()> {
-        self.read_raw(first, n, scratch)?;
         out.resize(n * self.n_cols(), 0.0);
+        if self.is_native() {
+            let start = self.offset + first * (8 * self.n_cols() as u64);
+            let fail = |e| IoError::read(&self.path, "data")(e);
+            return self.source.read_exact_at(bytemuck::cast_slice_mut(out), start).map_err(fail);
+        }
+        self.read_raw(first, n, scratch)?;
         decode(self.dtype, self.big_endian, scratch, out);
         Ok(())
     }

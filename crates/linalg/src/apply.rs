@@ -5,6 +5,8 @@
 //! broadcasts one value of each row and multiplies it with the panels' vectors. For a triangular factor the walk ends, panel
 //! by panel, at the diagonal.
 //!
+//! Wide rows that are mostly zeros are taken apart first: panel by panel, only what is not zero is multiplied.
+//!
 //! Every entry of `A F` is added up in the order of the columns of `A` by fused multiply-add, and a row's squared norm over 8
 //! virtual lanes (column `j` belongs to lane `j - r mod 8`) that are joined in a fixed order. So a row's result is a function
 //! of that row and the factor alone.
@@ -19,6 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use crate::Mat;
 pub use crate::matvec::{add_tr_mul_vec, all_finite, max_abs_columns, mul_vec, scale_columns};
 use crate::simd::{LANES, Scratch, dispatch, join_lanes, load, prefetch, store, store_lanes};
+use crate::sparse::{MIN_COLS, Nonzeros};
 
 /// `out[i] = ‖aᵢ F‖²` for every row `aᵢ` of `rows`.
 ///
@@ -78,9 +81,14 @@ const MAX_BLOCK_ROWS: usize = 64;
 /// Values of a block of rows: 128 KB, a fraction of a second-level cache, is read again for every three panels.
 const BLOCK_LEN: usize = 16 * 1024;
 
+/// Rows that share a walk through the panels when they are mostly zeros: a panel stays in the first-level cache for all of them.
+const SPARSE_ROWS: usize = 256;
+
 thread_local! {
     /// The rearranged factor, kept per thread.
     static PANELS: RefCell<Panels> = RefCell::default();
+    /// What is not zero in a few rows.
+    static NONZEROS: RefCell<Nonzeros> = RefCell::default();
 }
 
 /// A factor prepared for many blocks of rows: like [`row_norms_sq`] and [`map_rows`], with the same bits, but the factor is
@@ -194,7 +202,7 @@ impl WithSimd for Apply<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(mut self, simd: S) {
         let panels = self.panels;
         let (d, r) = (panels.d, panels.r);
         if d == 0 || r == 0 {
@@ -204,6 +212,43 @@ impl WithSimd for Apply<'_> {
             return;
         }
         assert_eq!(panels.width, S::F64_LANES, "the panels are as wide as this machine's vectors");
+        if d >= MIN_COLS {
+            return NONZEROS.with_borrow_mut(|nonzeros| {
+                let mut sums = Vec::new();
+                for (b, rows) in self.rows.chunks(SPARSE_ROWS * d).enumerate() {
+                    let (first, n) = (b * SPARSE_ROWS, rows.len() / d);
+                    match &mut self.out {
+                        Out::Norms(out) => {
+                            let out = &mut out[first..first + n];
+                            sums.clear();
+                            sums.resize(n, [0.0; LANES]);
+                            let target = Target::Sums(sums.as_mut_ptr().cast());
+                            if simd.vectorize(ApplySparse { simd, rows, panels, nonzeros, target }) {
+                                out.iter_mut().zip(&sums).for_each(|(o, s)| *o = join_lanes(s));
+                            } else {
+                                Apply { rows, panels, out: Out::Norms(out) }.dense(simd);
+                            }
+                        }
+                        Out::Rows(out) => {
+                            let out = &mut out[first * r..(first + n) * r];
+                            let target = Target::Rows(out.as_mut_ptr());
+                            if !simd.vectorize(ApplySparse { simd, rows, panels, nonzeros, target }) {
+                                Apply { rows, panels, out: Out::Rows(out) }.dense(simd);
+                            }
+                        }
+                    }
+                }
+            });
+        }
+        self.dense(simd);
+    }
+}
+
+impl Apply<'_> {
+    #[inline(always)]
+    fn dense<S: Simd>(self, simd: S) {
+        let panels = self.panels;
+        let (d, r) = (panels.d, panels.r);
         let block_rows = (BLOCK_LEN / d).clamp(full_rows::<S>(), MAX_BLOCK_ROWS);
         match self.out {
             Out::Norms(out) => {
@@ -310,6 +355,64 @@ unsafe fn apply_block<S: Simd>(simd: S, block: &[f64], panels: &Panels, target: 
             // SAFETY: the caller's promise.
             unsafe { tile.run(full_rows::<S>().min(n - row), count) };
         }
+    }
+}
+
+/// Applies the factor to rows that are mostly zeros; says whether they were.
+struct ApplySparse<'a, S> {
+    simd: S,
+    rows: &'a [f64],
+    panels: &'a Panels,
+    nonzeros: &'a mut Nonzeros,
+    /// Has room for every row.
+    target: Target,
+}
+
+impl<S: Simd> WithSimd for ApplySparse<'_, S> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<T: Simd>(self, _: T) -> bool {
+        let Self { simd, rows, panels, nonzeros, target } = self;
+        if !nonzeros.gather(rows, panels.d) {
+            return false;
+        }
+        let width = S::F64_LANES;
+        for q in 0..panels.count() {
+            let end = panels.end(q);
+            let panel = panels.data.values()[q * panels.d * width..].as_ptr();
+            for row in 0..nonzeros.n_rows() {
+                let (columns, values) = nonzeros.row(row);
+                let mut acc = simd.splat_f64s(0.0);
+                for (k, x) in columns.iter().zip(values) {
+                    if *k as usize >= end {
+                        break;
+                    }
+                    // SAFETY: the panel has a vector for each of the factor's rows up to `end`.
+                    let vector = unsafe { load::<S>(panel.wrapping_add(*k as usize * width)) };
+                    acc = simd.mul_add_f64s(simd.splat_f64s(*x), vector, acc);
+                }
+                // SAFETY: the caller's promise; lanes of columns that do not exist are not stored.
+                unsafe {
+                    match target {
+                        Target::Sums(sums) => {
+                            let at = sums.wrapping_add(row * LANES + q * width % LANES);
+                            store::<S>(at, simd.mul_add_f64s(acc, acc, load::<S>(at)));
+                        }
+                        Target::Rows(out) => {
+                            let at = out.wrapping_add(row * panels.r + q * width).wrapping_sub(panels.pad);
+                            let missing = panels.pad.saturating_sub(q * width);
+                            if missing == 0 {
+                                store::<S>(at, acc);
+                            } else if missing < width {
+                                store_lanes(simd, at, acc, missing, width);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        true
     }
 }
 
@@ -474,6 +577,35 @@ mod tests {
                         assert!(out == mapped, "rows, {name}, {n} x {d} x {r}, upper: {upper}");
                     });
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_are_mostly_zeros_give_the_same_bits() {
+        for (n, d, r) in [(700, 129, 129), (300, 462, 462), (300, 300, 77), (1, 128, 128)] {
+            let mut rows = noise(n * d, 8);
+            for (t, row) in rows.chunks_exact_mut(d).enumerate() {
+                // From row 400 on some rows are dense.
+                if t < 400 || t % 50 != 0 {
+                    row.iter_mut().enumerate().filter(|(j, _)| (j + t) % 17 != 0).for_each(|(_, v)| *v = 0.0);
+                }
+            }
+            let f = Mat::from_vec(d, r, noise(d * r, 3));
+            for upper in [false, true] {
+                if upper && d != r {
+                    continue;
+                }
+                let (mapped, norms) = (reference_rows(&rows, &f, upper), reference_norms(&rows, &f, upper));
+                for_each_width(|name, width| {
+                    let (mut out, mut panels) = (vec![f64::NAN; n], Panels::default());
+                    width.run(Prepare { factor: &f, upper, panels: &mut panels });
+                    width.run(Apply { rows: &rows, panels: &panels, out: Out::Norms(&mut out) });
+                    assert!(out == norms, "norms, {name}, {n} x {d} x {r}, upper: {upper}");
+                    let mut out = vec![f64::NAN; n * r];
+                    width.run(Apply { rows: &rows, panels: &panels, out: Out::Rows(&mut out) });
+                    assert!(out == mapped, "rows, {name}, {n} x {d} x {r}, upper: {upper}");
+                });
             }
         }
     }

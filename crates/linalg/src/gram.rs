@@ -9,6 +9,8 @@
 //! Rows are taken in tiles that stay in cache. Wide rows (and rows shorter than a vector) are first copied into column
 //! panels, one group each, so that the micro-kernel reads a few contiguous streams instead of one line per page.
 //!
+//! A tile of wide rows that are mostly zeros adds only the products of what is not zero.
+//!
 //! Every entry of `G` receives its products in row order by fused multiply-add, whatever the tile or the vector width.
 #![allow(unsafe_code)]
 
@@ -18,6 +20,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use crate::simd::{LANES, Scratch, dispatch, load, load_lanes, prefetch, store, store_lanes};
+use crate::sparse::Nonzeros;
 
 /// Adds `Aᵀ A` to the upper triangle of `gram` (row-major, `n_cols x n_cols`); the lower triangle is not touched.
 ///
@@ -89,6 +92,8 @@ const DIRECT_TILE_LEN: usize = 4 * 1024;
 thread_local! {
     /// The tile copy, kept per thread: blocks are often small, and a fresh buffer per call would cost page faults.
     static TILE: RefCell<Scratch> = RefCell::default();
+    /// What is not zero in a tile.
+    static NONZEROS: RefCell<Nonzeros> = RefCell::default();
 }
 
 /// Adds to the columns of the upper triangle whose tile (of up to `TILE_COLUMNS` columns) starts in `columns`: ranges that
@@ -136,6 +141,13 @@ impl WithSimd for AddGram<'_> {
                 let weights = self.weights.map(|w| &w[t * tile_rows..]);
                 let n = tile.len() / d;
                 let next = tile.as_ptr_range().end;
+                let columns =
+                    groups.start(tiles.start * TILE_GROUPS)..groups.start(groups.count.min(tiles.end * TILE_GROUPS));
+                if NONZEROS.with_borrow_mut(|nonzeros| {
+                    simd.vectorize(AddSparse { tile, n_cols: d, weights, gram: self.gram, columns, nonzeros })
+                }) {
+                    continue;
+                }
                 let source = if packed {
                     // One line more than the rows need, so that panels do not share the same few places in the cache.
                     let panel_len = n * groups.width + LANES;
@@ -154,6 +166,44 @@ impl WithSimd for AddGram<'_> {
                 unsafe { add_tile(simd, n, source, groups, tiles.clone(), self.gram) };
             }
         });
+    }
+}
+
+/// Adds a tile of rows that are mostly zeros to some columns of the upper triangle; says whether it was one.
+struct AddSparse<'a> {
+    tile: &'a [f64],
+    n_cols: usize,
+    weights: Option<&'a [f64]>,
+    gram: *mut f64,
+    columns: Range<usize>,
+    nonzeros: &'a mut Nonzeros,
+}
+
+impl WithSimd for AddSparse<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> bool {
+        let Self { tile, n_cols, weights, gram, columns, nonzeros } = self;
+        if !nonzeros.gather(tile, n_cols) {
+            return false;
+        }
+        for t in 0..nonzeros.n_rows() {
+            let scale = weights.map_or(1.0, |w| w[t].sqrt());
+            let (places, values) = nonzeros.row(t);
+            for (p, (j, x)) in places.iter().zip(values).enumerate() {
+                // SAFETY: a column of the tile is a row of the matrix.
+                let line = unsafe { gram.add(*j as usize * n_cols) };
+                for (k, y) in places[p..].iter().zip(&values[p..]).filter(|(k, _)| columns.contains(&(**k as usize))) {
+                    // SAFETY: the entry lies on or right of the diagonal, in the columns that the caller promised.
+                    unsafe {
+                        let entry = line.add(*k as usize);
+                        *entry = f64::mul_add(x * scale, y * scale, *entry);
+                    }
+                }
+            }
+        }
+        true
     }
 }
 
@@ -420,6 +470,45 @@ mod tests {
                 for k in j..d {
                     gram[j * d + k] = f64::mul_add(row[j] * s, row[k] * s, gram[j * d + k]);
                 }
+            }
+        }
+    }
+
+    /// One-hot rows beside a few numbers, and now and then a dense row.
+    fn mostly_zeros(n: usize, d: usize, dense_every: usize) -> Vec<f64> {
+        let mut rows = noise(n * d, (d * 1000 + n) as u64);
+        for (t, row) in rows.chunks_exact_mut(d).enumerate() {
+            let ones = [(7 * t) % (d / 2), d / 2 + (11 * t) % (d / 2)];
+            for (j, v) in row.iter_mut().enumerate().filter(|_| t % dense_every != dense_every - 1) {
+                *v = if ones.contains(&j) {
+                    1.0
+                } else if j % 41 == 3 {
+                    *v
+                } else {
+                    0.0
+                };
+            }
+        }
+        rows
+    }
+
+    #[test]
+    fn rows_that_are_mostly_zeros_give_the_same_bits() {
+        for (n, d, dense_every) in [(700, 129, 1000), (500, 200, 1000), (900, 462, 300), (3, 128, 1000)] {
+            let rows = mostly_zeros(n, d, dense_every);
+            let weights: Vec<f64> = noise(n, 5).iter().map(|v| v.max(0.0)).collect();
+            let start = noise(d * d, 9);
+            for weights in [None, Some(&weights[..])] {
+                let mut expected = start.clone();
+                reference(&rows, d, weights, &mut expected);
+                for_each_width(|name, width| {
+                    let mut gram = start.clone();
+                    for columns in [d / 2..d, 0..d / 3, d / 3..d / 2] {
+                        let gram = gram.as_mut_ptr();
+                        width.run(AddGram { rows: &rows, n_cols: d, weights, gram, columns });
+                    }
+                    assert!(gram == expected, "{name}, d = {d}, n = {n}, weighted: {}", weights.is_some());
+                });
             }
         }
     }

@@ -29,6 +29,7 @@ pub mod philox;
 mod real;
 pub mod scan;
 mod simd;
+mod sparse;
 mod whiten;
 
 pub use factor::{Cholesky, Eigh, PsdFactor, ThinSvd, cholesky, eigh, psd_factor, qr_factor, solve_psd, thin_svd};

@@ -172,6 +172,23 @@ impl Whitener {
         Ok(self.corrected(&inverse_root(&e.vectors, &e.values, first), false))
     }
 
+    /// The factor for rows of `n_cols` columns of which column `places[i]` is column `i` of this one; other columns count for
+    /// nothing. Where they are combinations of these, leverage is the same.
+    ///
+    /// # Panics
+    /// If there is not one place below `n_cols` per row of the factor.
+    #[must_use]
+    pub fn spread(&self, places: &[usize], n_cols: usize) -> Self {
+        assert_eq!(places.len(), self.factor.n_rows(), "one place per row of the factor");
+        let mut factor = Mat::zeros(n_cols, self.factor.n_cols());
+        let mut scale = vec![0.0; n_cols];
+        for (i, place) in places.iter().enumerate() {
+            factor.row_mut(*place).copy_from_slice(self.factor.row(i));
+            scale[*place] = self.scale[i];
+        }
+        Self { factor, upper: self.upper && places.len() == n_cols, scale, ..self.clone() }
+    }
+
     fn corrected(&self, correction: &Mat, upper: bool) -> Self {
         let mut factor = self.factor.mul(correction);
         if upper {

@@ -72,10 +72,16 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// All values, row after row, checked.
-    pub(crate) fn to_rows(self) -> Result<Vec<f64>> {
-        let mut out = vec![0.0; self.n_rows() * self.n_cols()];
-        self.write(0, self.n_rows(), self.n_cols(), &mut out);
+    /// All values, row after row in double precision, checked; borrowed where they are so.
+    pub(crate) fn to_rows(self) -> Result<Cow<'a, [f64]>> {
+        let out = self.as_rows().map_or_else(
+            || {
+                let mut out = vec![0.0; self.n_rows() * self.n_cols()];
+                self.write(0, self.n_rows(), self.n_cols(), &mut out);
+                Cow::Owned(out)
+            },
+            Cow::Borrowed,
+        );
         check_finite(&out, self.n_cols().max(1), 0)?;
         Ok(out)
     }

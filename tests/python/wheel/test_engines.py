@@ -249,7 +249,7 @@ def test_missing_double_and_damaged_states_are_refused(table, spoil, words):
 ])
 @pytest.mark.parametrize("in_pass", [1, 2, 3])
 def test_a_fit_refuses_missing_double_and_damaged_states_in_every_pass(table, spoil, words, in_pass):
-    job = _regress.Job(table, "c0", 300, "l1", 1.5, 0.5, 1.0, 0.0, False, True, 3, None, ["kind"], "error")
+    job = _regress.Job(table, "c0", 300, random_state=3, exclude=["kind"])
     passes = []
 
     def fold_all(function, task, n_chunks):

@@ -66,6 +66,10 @@ impl RowSource for ScaledRows<'_> {
         self.source.n_rows()
     }
 
+    fn redundant(&self) -> Vec<usize> {
+        self.source.redundant()
+    }
+
     fn origin(&self) -> Option<Origin<'_>> {
         Some(self.source.origin()?.then(RowMap::Scale(self.scales.clone())))
     }

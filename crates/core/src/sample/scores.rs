@@ -35,9 +35,14 @@ pub(crate) fn whitened(source: &dyn RowSource, observer: &dyn Observer) -> Resul
     if n_rows == 0 {
         return Err(Error::Empty { what: "rows" });
     }
-    let mut found = Whitened { whitener: whiten(&gram, n_rows)?, n_rows, passes: 1, columns_lost: columns_lost(&gram) };
+    let n_cols = gram.n_rows();
+    let redundant = source.redundant();
+    let places: Vec<usize> = (0..n_cols).filter(|j| !redundant.contains(j)).collect();
+    let part = Mat::from_fn(places.len(), places.len(), |i, j| gram[(places[i], places[j])]);
+    let whitener = whiten(&part, n_rows)?.spread(&places, n_cols);
+    let mut found = Whitened { whitener, n_rows, passes: 1, columns_lost: columns_lost(&gram) };
     if !found.whitener.resolved {
-        let first = precondition(&gram, n_rows)?;
+        let first = precondition(&part, n_rows)?.spread(&places, n_cols);
         found.whitener = first.refine(&mapped_gram_pass(source, &first, observer)?, n_rows)?;
         found.passes = 2;
     }

@@ -1,8 +1,8 @@
 //! From a batch of columns to a row-major block of finite numbers.
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use subspan::Error;
 use subspan::rows::RowIds;
 
@@ -42,12 +42,19 @@ impl Block {
             let column = batch.column(used.source);
             match &used.kind {
                 Kind::Number { factor } => {
-                    let numbers = numbers(column)?.as_primitive::<Float64Type>().clone();
-                    if let Some(nulls) = numbers.nulls().filter(|nulls| nulls.null_count() > 0) {
+                    // Single precision is widened on its way into the block.
+                    let numbers = match column.as_primitive_opt::<Float32Type>() {
+                        Some(single) => Numbers::Single(single.clone()),
+                        None => Numbers::Double(numbers(column)?.as_primitive::<Float64Type>().clone()),
+                    };
+                    if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) {
                         self.bad.resize(n, false);
                         nulls.iter().zip(&mut self.bad).filter(|(valid, _)| !valid).for_each(|(_, bad)| *bad = true);
                     }
-                    self.mark_non_finite(numbers.values(), n);
+                    match &numbers {
+                        Numbers::Single(numbers) => self.mark_non_finite(numbers.values(), n),
+                        Numbers::Double(numbers) => self.mark_non_finite(numbers.values(), n),
+                    }
                     lanes.push(Lane { numbers, factor: *factor, offset: used.offset });
                 }
                 Kind::Levels { codes, skip } => {
@@ -93,10 +100,11 @@ impl Block {
         })
     }
 
-    fn mark_non_finite(&mut self, values: &[f64], n: usize) {
+    fn mark_non_finite<T: Copy + Into<f64>>(&mut self, values: &[T], n: usize) {
         if !all_finite(values) {
             self.bad.resize(n, false);
-            values.iter().zip(&mut self.bad).filter(|(v, _)| !v.is_finite()).for_each(|(_, bad)| *bad = true);
+            let marks = values.iter().zip(&mut self.bad);
+            marks.filter(|(v, _)| !(**v).into().is_finite()).for_each(|(_, bad)| *bad = true);
         }
     }
 
@@ -139,26 +147,37 @@ impl Block {
 
 /// A column of numbers on its way into the block.
 struct Lane {
-    numbers: Float64Array,
+    numbers: Numbers,
     factor: f64,
     offset: usize,
+}
+
+enum Numbers {
+    Double(Float64Array),
+    Single(Float32Array),
 }
 
 /// Lays columns into a row-major block of `d` columns.
 fn scatter(lanes: &[Lane], block: &mut [f64], d: usize) {
     for (tile, rows) in block.chunks_mut(TILE_ROWS * d).enumerate() {
-        for lane in lanes {
-            let numbers = &lane.numbers.values()[tile * TILE_ROWS..];
-            for (number, row) in numbers.iter().zip(rows.chunks_exact_mut(d)) {
-                row[lane.offset] = number * lane.factor;
+        for Lane { numbers, factor, offset } in lanes {
+            match numbers {
+                Numbers::Double(numbers) => lay(&numbers.values()[tile * TILE_ROWS..], *factor, rows, d, *offset),
+                Numbers::Single(numbers) => lay(&numbers.values()[tile * TILE_ROWS..], *factor, rows, d, *offset),
             }
         }
     }
 }
 
+fn lay<T: Copy + Into<f64>>(numbers: &[T], factor: f64, rows: &mut [f64], d: usize, offset: usize) {
+    for (number, row) in numbers.iter().zip(rows.chunks_exact_mut(d)) {
+        row[offset] = (*number).into() * factor;
+    }
+}
+
 /// Whether no value is NaN or infinite, without an early exit, so that it vectorizes.
-fn all_finite(values: &[f64]) -> bool {
-    values.iter().fold(true, |all, v| all & v.is_finite())
+fn all_finite<T: Copy + Into<f64>>(values: &[T]) -> bool {
+    values.iter().fold(true, |all, v| all & (*v).into().is_finite())
 }
 
 /// Any column of numbers as `f64`.

@@ -267,6 +267,10 @@ impl RowSource for Table {
         (self.plan.missing == Missing::Error).then(|| self.backend.n_rows())
     }
 
+    fn redundant(&self) -> Vec<usize> {
+        self.plan.redundant()
+    }
+
     fn n_chunks(&self) -> usize {
         self.backend.n_chunks()
     }

@@ -88,11 +88,17 @@ impl ArrayStore {
                 Ok(())
             })?;
             if !block.values.is_empty() {
+                // Values that are as they were stored are the records of the rows that were kept.
+                let records = match (plan.is_identity(n_input), self.array.is_native()) {
+                    (true, true) => RawRecords { bytes: bytemuck::cast_slice(&block.values), row_bytes, kept: None },
+                    (false, true) => RawRecords { bytes: bytemuck::cast_slice(&all), row_bytes, kept: block.kept() },
+                    _ => RawRecords { bytes: &bytes, row_bytes, kept: block.kept() },
+                };
                 visit(&RowBlock {
                     n_cols: plan.n_cols,
                     values: &block.values,
                     ids: block.ids(first),
-                    records: Some(&RawRecords { bytes: &bytes, row_bytes, kept: block.kept() }),
+                    records: Some(&records),
                 })?;
             }
             first += n as u64;

@@ -2,7 +2,7 @@
 //! piece of a large one, read in bounded batches.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::store::{Request, Store};
-use crate::bytes::{FileCursor, open_file, read_exact_at};
+use crate::bytes::{FileCursor, open_file};
 use crate::error::{IoError, Result};
 use crate::guard::decoding;
 
@@ -222,8 +222,13 @@ impl ChunkReader for SharedFile {
         if start.checked_add(length as u64).is_none_or(|end| end > self.len) {
             return Err(ParquetError::EOF(format!("{length} bytes at byte {start} lie outside the file")));
         }
-        let mut bytes = vec![0; length];
-        read_exact_at(&self.file, &mut bytes, start)?;
+        // Pages come by the thousand: their memory is not cleared first.
+        let mut bytes = Vec::with_capacity(length);
+        let file = FileCursor { file: Arc::clone(&self.file), position: start };
+        file.take(length as u64).read_to_end(&mut bytes)?;
+        if bytes.len() < length {
+            return Err(ParquetError::EOF(format!("the file ends after {} of {length} bytes", bytes.len())));
+        }
         Ok(bytes.into())
     }
 }

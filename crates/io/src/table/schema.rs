@@ -119,6 +119,12 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Of every text column after the first whose levels are all there, the first level's column.
+    pub(crate) fn redundant(&self) -> Vec<usize> {
+        let whole = self.used.iter().filter(|used| matches!(used.kind, Kind::Levels { skip: 0, .. }));
+        whole.skip(1).map(|used| used.offset).collect()
+    }
+
     /// Whether every column of the design is one input column, in input order: then a plain array needs no rearranging.
     pub(crate) fn is_identity(&self, n_input: usize) -> bool {
         self.n_cols == n_input && self.used.iter().enumerate().all(|(j, used)| used.source == j)

@@ -53,7 +53,10 @@ def regress(
     subspan.LpRegressor
         Fitted. ``feature_names_in_`` are the columns; text columns have become 0/1 columns ``name=level``.
     """
-    job = Job(table, target, n_rows, loss, p, quantile, delta, l2, exact, fit_intercept, random_state, columns, exclude, missing)
+    job = Job(
+        table, target, n_rows, loss, p=p, quantile=quantile, delta=delta, l2=l2, exact=exact, fit_intercept=fit_intercept,
+        random_state=random_state, columns=columns, exclude=exclude, missing=missing,
+    )
     last = (_check.callback(progress), _check.count(n_threads, "n_threads"))
     return job.take(_native.fit_table(job.path, job.options, job.fields, job.seed, *last))
 
@@ -61,27 +64,15 @@ def regress(
 class Job:
     """A regression of a file, checked: what :func:`regress` and the adapters to engines share."""
 
-    def __init__(
-        self, table, target, n_rows, loss, p, quantile, delta, l2, exact, fit_intercept, random_state, columns, exclude, missing
-    ):
+    def __init__(self, table, target, n_rows=None, loss="l1", *, columns=None, exclude=(), missing="error", **settings):
         from ._estimators import LpRegressor
 
-        self.model = LpRegressor(
-            loss,
-            p=p,
-            quantile=quantile,
-            delta=delta,
-            l2=l2,
-            n_rows=n_rows,
-            exact=exact,
-            fit_intercept=fit_intercept,
-            random_state=random_state,
-        )
+        self.model = LpRegressor(loss, n_rows=n_rows, **settings)
         self.path = os.fspath(table)
         # With a constant column one level of each text column is redundant.
-        self.options = _sample.table_options(columns, exclude, missing, target, fit_intercept)
+        self.options = _sample.table_options(columns, exclude, missing, target, self.model.fit_intercept)
         self.fields = self.model._fields()
-        self.seed = _check.seed(random_state)
+        self.seed = _check.seed(self.model.random_state)
 
     def take(self, found):
         """The fitted model."""

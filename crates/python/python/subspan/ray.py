@@ -97,7 +97,8 @@ def regress(
     """
     fold_all = _folder(retries, timeout)
     job = _regress.Job(
-        table, target, n_rows, loss, p, quantile, delta, l2, exact, fit_intercept, random_state, columns, exclude, missing
+        table, target, n_rows, loss, p=p, quantile=quantile, delta=delta, l2=l2, exact=exact, fit_intercept=fit_intercept,
+        random_state=random_state, columns=columns, exclude=exclude, missing=missing,
     )
     return _cluster.Driver(job.path, job.options).regress(job, fold_all, progress)
 
