@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -191,7 +192,6 @@ def test_all_workers_killed_is_an_error_in_bounded_time(table, tmp_path, monkeyp
     # Worker processes without a nanny are not started again.
     with distributed.LocalCluster(n_workers=0, dashboard_address=None, silence_logs=50) as cluster:
         import subprocess
-        import sys
 
         call = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address, "--no-nanny",
                 "--nthreads", "1", "--no-dashboard"]
@@ -302,6 +302,8 @@ def ray():
     ray = pytest.importorskip("ray")
     import subspan.ray  # noqa: F401
 
+    # Workers do not find this module.
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()

@@ -126,7 +126,7 @@ fn globbed(
         }
         while !tracks.is_empty() {
             let mut reduced = Vec::new();
-            for (_, track) in &tracks {
+            for (_, track) in &mut tracks {
                 reduced.push(track.groups.solve(track.split.level, REDUCED_TOLERANCE, job.observer)?);
                 rows_used = rows_used.max(track.groups.mid_ids.len() as u64 + 2);
             }
@@ -232,7 +232,7 @@ pub(super) fn certify_pinball(
         })
         .collect();
     let groups = glob::split(&table, &spread, &splits)?;
-    for ((fit, groups), level) in fits.iter_mut().zip(groups).zip(levels) {
+    for ((fit, mut groups), level) in fits.iter_mut().zip(groups).zip(levels) {
         let reduced = groups.solve(*level, REDUCED_TOLERANCE, job.observer)?;
         fit.objective = groups.objective * times;
         fit.lower = (reduced.lower * times).min(fit.objective);

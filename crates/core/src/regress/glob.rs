@@ -206,23 +206,26 @@ impl Groups {
         self.counts[0] + self.counts[1]
     }
 
-    /// Solves the reduced problem: its `lower` bounds the optimum over all rows from below.
+    /// Solves the reduced problem: its `lower` bounds the optimum over all rows from below. MID may be a large part of the table:
+    /// it is not copied, the two sums stand at its end meanwhile.
     ///
     /// # Errors
     /// As [`solve::pinball`].
-    pub(super) fn solve(&self, level: f64, tolerance: f64, observer: &dyn Observer) -> Result<Solved> {
-        let n_cols = self.sums[0].len();
-        let mut values = self.mid.clone();
-        let mut weights = vec![1.0; values.len() / n_cols];
+    pub(super) fn solve(&mut self, level: f64, tolerance: f64, observer: &dyn Observer) -> Result<Solved> {
+        let (n_cols, len) = (self.sums[0].len(), self.mid.len());
+        let mut weights = vec![1.0; len / n_cols];
         for (sum, count) in self.sums.iter().zip(self.counts) {
             if count > 0 {
                 // The mean row with the weight of all: pinball losses are positively homogeneous.
-                values.extend(sum.iter().map(|s| s / count as f64));
+                self.mid.extend(sum.iter().map(|s| s / count as f64));
                 weights.push(count as f64);
             }
         }
-        let design = Design::new(Cow::Borrowed(&values), n_cols, Some(Cow::Owned(weights)), Basis::Whitened, observer)?;
-        solve::pinball(&design, level, 1.0, tolerance, None, observer)
+        let values = Cow::Borrowed(&self.mid[..]);
+        let solved = Design::new(values, n_cols, Some(Cow::Owned(weights)), Basis::Whitened, observer)
+            .and_then(|design| solve::pinball(&design, level, 1.0, tolerance, None, observer));
+        self.mid.truncate(len);
+        solved
     }
 }
 

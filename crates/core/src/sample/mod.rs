@@ -30,7 +30,7 @@ pub use merge_reduce::{MergeReduce, run_one_pass};
 pub use outcome::{Certificate, CertificateKind, Sample, Summary};
 pub use scores::{leverage_scores, lewis_weights};
 pub use sensitivity::{
-    Bounds, DEFAULT_TOLERANCE, DEFAULT_TOTAL_DRAWS, SensitivitySolver, TotalSensitivity, sensitivities,
+    Bounds, DEFAULT_FAILURE, DEFAULT_TOLERANCE, DEFAULT_TOTAL_DRAWS, SensitivitySolver, TotalSensitivity, sensitivities,
 };
 pub use worker::fold_chunk;
 

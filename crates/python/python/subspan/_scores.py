@@ -59,7 +59,7 @@ def sensitivities(X, p, *, n_threads=None, progress=None):
     """l_p sensitivity of every row: the largest share ``|a_i x|^p / ||A x||_p^p`` that it can have, over all ``x``.
 
     What is returned is a certified upper bound, within 1e-6 of the truth (4e-3 at ``p = 1``). One convex problem per row: for
-    tables of up to some 10^4 rows, of which a double precision copy is made.
+    tables of up to some 10^4 rows, of which a whitened copy is made.
 
     Parameters
     ----------

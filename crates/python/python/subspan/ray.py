@@ -118,7 +118,8 @@ def _folder(retries, timeout):
         except ray.exceptions.GetTimeoutError as e:
             raise TimeoutError(f"the pass took more than {timeout} s") from e
         finally:
-            for reference in running:
+            # Only what still runs: to cancel a task that has just finished can abort the driver.
+            for reference in ray.wait(running, num_returns=len(running), timeout=0)[1]:
                 ray.cancel(reference)
 
     return fold_all

@@ -5,6 +5,7 @@
 //! loss, so row `i` enters as `uᵢ^(1/p) aᵢ`. If the coreset's distortion is `ε`, `σ` against the table is at most `1 + ε` times
 //! the upper bound against the coreset: that bound is conditional on `ε`.
 
+mod blocks;
 mod interior;
 mod irls;
 
@@ -18,6 +19,7 @@ use crate::observe::{Event, Observer, Silent};
 use crate::rows::check_finite;
 use crate::sample::certificate::WeightedTable;
 use crate::sample::power::norm;
+pub use blocks::DEFAULT_FAILURE;
 
 /// Two bounds on a sensitivity.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -328,3 +328,36 @@ fn bad_input_is_an_error() {
     assert!(solver.estimate_total(&rows, None, &[0.0, 0.0], 64, 0, &Silent).is_err());
     assert!(solver.estimate_total(&rows, None, &[1.0, 1.0], 1, 0, &Silent).is_err());
 }
+
+#[test]
+fn bounds_shared_by_a_block_hold_and_cost_no_more_than_the_block() {
+    let (n, d, block) = (600, 4, 12);
+    for (rows, seed) in [(heavy(n, d, 7), 1), (gaussian(n, d, 8), 2)] {
+        let solver = SensitivitySolver::new(&rows, d, None, 1.0).unwrap();
+        let exact = solver.par_bounds(&rows, &Silent).unwrap();
+        let shared = solver.block_bounds(&rows, block, 1e-6, seed, &Silent).unwrap();
+        assert!(exact.iter().zip(&shared).all(|(e, s)| *s >= e.lower));
+        // Rows with one bound are a block.
+        let mut blocks: std::collections::BTreeMap<u64, (f64, usize)> = std::collections::BTreeMap::new();
+        for (e, s) in exact.iter().zip(&shared) {
+            let entry = blocks.entry(s.to_bits()).or_default();
+            *entry = (entry.0 + e.upper, entry.1 + 1);
+        }
+        for (bits, (total, rows)) in blocks {
+            assert!(f64::from_bits(bits) <= total * (1.0 + 1e-6), "{rows} rows");
+        }
+        // Far fewer solves, and together not far above: 600 log2(600 / 1e-6) / 12 solves of sums of twelve rows.
+        assert!(shared.iter().sum::<f64>() < 12.0 * exact.iter().map(|e| e.upper).sum::<f64>());
+        assert_eq!(shared, solver.block_bounds(&rows, block, 1e-6, seed, &Silent).unwrap());
+    }
+}
+
+#[test]
+fn blocks_of_one_row_are_the_rows_themselves() {
+    let rows = heavy(50, 3, 2);
+    let solver = SensitivitySolver::new(&rows, 3, None, 1.5).unwrap();
+    let shared = solver.block_bounds(&rows, 1, 0.5, 0, &Silent).unwrap();
+    assert_close(&shared, &uppers(&solver.par_bounds(&rows, &Silent).unwrap()), 1e-9);
+    assert!(solver.block_bounds(&rows, 0, 0.5, 0, &Silent).is_err());
+    assert!(solver.block_bounds(&rows, 5, 1.0, 0, &Silent).is_err());
+}
