@@ -12,11 +12,13 @@
 //! of that row and the factor alone.
 #![allow(unsafe_code)]
 
+mod row_factor;
+
 use std::cell::RefCell;
-use std::sync::Arc;
 
 use pulp::{Simd, WithSimd};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+pub use row_factor::RowFactor;
 
 use crate::Mat;
 pub use crate::matvec::{add_tr_mul_vec, all_finite, max_abs_columns, mul_vec, scale_columns};
@@ -89,79 +91,6 @@ thread_local! {
     static PANELS: RefCell<Panels> = RefCell::default();
     /// What is not zero in a few rows.
     static NONZEROS: RefCell<Nonzeros> = RefCell::default();
-}
-
-/// A factor prepared for many blocks of rows: like [`row_norms_sq`] and [`map_rows`], with the same bits, but the factor is
-/// rearranged only once. Clones share it. As data it is the factor, not its arrangement, which depends on the machine.
-///
-/// ```
-/// use subspan_linalg::{Mat, apply::RowFactor};
-/// let factor = RowFactor::new(&Mat::from_rows(&[[1.0, 1.0], [0.0, 2.0]]), true);
-/// let mut out = [0.0];
-/// factor.norms_sq(&[1.0, 2.0], &mut out);
-/// assert_eq!(out, [26.0]);
-/// ```
-#[derive(Clone)]
-pub struct RowFactor {
-    given: Arc<Mat>,
-    panels: Arc<Panels>,
-}
-
-impl RowFactor {
-    /// Prepares `factor`; `upper` says that it is upper triangular (square), and what is below the diagonal is not read.
-    ///
-    /// # Panics
-    /// If `upper` and not square.
-    pub fn new(factor: &Mat, upper: bool) -> Self {
-        assert!(!upper || factor.n_rows() == factor.n_cols(), "an upper triangular factor is square");
-        let mut panels = Panels::default();
-        dispatch(Prepare { factor, upper, panels: &mut panels });
-        Self { given: Arc::new(factor.clone()), panels: Arc::new(panels) }
-    }
-
-    /// The factor.
-    pub fn matrix(&self) -> &Mat {
-        &self.given
-    }
-
-    /// Whether it counts as upper triangular.
-    pub fn is_upper(&self) -> bool {
-        self.panels.upper
-    }
-
-    /// `out[i] = ‖aᵢ F‖²`.
-    ///
-    /// # Panics
-    /// If the lengths do not fit each other.
-    pub fn norms_sq(&self, rows: &[f64], out: &mut [f64]) {
-        assert_eq!(rows.len(), out.len() * self.panels.d, "one result per row");
-        dispatch(Apply { rows, panels: &self.panels, out: Out::Norms(out) });
-    }
-
-    /// `out = A F`, row-major.
-    ///
-    /// # Panics
-    /// If the lengths do not fit each other.
-    pub fn map_rows(&self, rows: &[f64], out: &mut [f64]) {
-        assert_eq!(rows.len() * self.panels.r, out.len() * self.panels.d, "one mapped row per row");
-        dispatch(Apply { rows, panels: &self.panels, out: Out::Rows(out) });
-    }
-}
-
-impl Serialize for RowFactor {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (self.matrix(), self.is_upper()).serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for RowFactor {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (factor, upper) = <(Mat, bool)>::deserialize(deserializer)?;
-        if upper && factor.n_rows() != factor.n_cols() {
-            return Err(D::Error::custom("an upper triangular factor is square"));
-        }
-        Ok(Self::new(&factor, upper))
-    }
 }
 
 /// Rearranges `factor` into this thread's panels and applies it.
@@ -520,107 +449,4 @@ impl<S: Simd, const ROWS: usize, const COUNT: usize> WithSimd for Sized<'_, S, R
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::simd::test::{for_each_width, noise};
-
-    fn reference_rows(rows: &[f64], f: &Mat, upper: bool) -> Vec<f64> {
-        let (d, r) = (f.n_rows(), f.n_cols());
-        let mut out = vec![0.0; rows.len() / d * r];
-        for (row, z) in rows.chunks_exact(d).zip(out.chunks_exact_mut(r)) {
-            for j in 0..r {
-                let end = if upper { j + 1 } else { d };
-                z[j] = (0..end).fold(0.0, |s, k| f64::mul_add(row[k], f[(k, j)], s));
-            }
-        }
-        out
-    }
-
-    /// The documented order: 8 lanes, the last column in the last lane.
-    fn reference_norms(rows: &[f64], f: &Mat, upper: bool) -> Vec<f64> {
-        let r = f.n_cols();
-        let norm = |z: &[f64]| {
-            let mut lanes = [0.0; LANES];
-            for j in 0..r {
-                let lane = (j + LANES * r - r) % LANES;
-                lanes[lane] = f64::mul_add(z[j], z[j], lanes[lane]);
-            }
-            join_lanes(&lanes)
-        };
-        reference_rows(rows, f, upper).chunks_exact(r).map(norm).collect()
-    }
-
-    #[test]
-    fn every_width_gives_the_bits_of_the_definition() {
-        for (d, r) in [(1, 1), (2, 2), (3, 1), (7, 7), (8, 8), (9, 9), (20, 20), (23, 23), (24, 24), (25, 25), (25, 3)]
-            .into_iter()
-            .chain([(4, 30), (33, 17), (64, 64), (100, 100), (100, 60), (300, 300)])
-        {
-            for n in [0, 1, 2, 7, 8, 9, 63, 65, 131] {
-                let rows = noise(n * d, (d * 1000 + n) as u64);
-                // Holds values below the diagonal: `upper` must not read them.
-                let f = Mat::from_vec(d, r, noise(d * r, 3));
-                for upper in [false, true] {
-                    if upper && d != r {
-                        continue;
-                    }
-                    let mapped = reference_rows(&rows, &f, upper);
-                    let norms = reference_norms(&rows, &f, upper);
-                    for_each_width(|name, width| {
-                        let mut out = vec![f64::NAN; n];
-                        let mut panels = Panels::default();
-                        width.run(Prepare { factor: &f, upper, panels: &mut panels });
-                        width.run(Apply { rows: &rows, panels: &panels, out: Out::Norms(&mut out) });
-                        assert!(out == norms, "norms, {name}, {n} x {d} x {r}, upper: {upper}");
-                        let mut out = vec![f64::NAN; n * r];
-                        width.run(Apply { rows: &rows, panels: &panels, out: Out::Rows(&mut out) });
-                        assert!(out == mapped, "rows, {name}, {n} x {d} x {r}, upper: {upper}");
-                    });
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn rows_that_are_mostly_zeros_give_the_same_bits() {
-        for (n, d, r) in [(700, 129, 129), (300, 462, 462), (300, 300, 77), (1, 128, 128)] {
-            let mut rows = noise(n * d, 8);
-            for (t, row) in rows.chunks_exact_mut(d).enumerate() {
-                // From row 400 on some rows are dense.
-                if t < 400 || t % 50 != 0 {
-                    row.iter_mut().enumerate().filter(|(j, _)| (j + t) % 17 != 0).for_each(|(_, v)| *v = 0.0);
-                }
-            }
-            let f = Mat::from_vec(d, r, noise(d * r, 3));
-            for upper in [false, true] {
-                if upper && d != r {
-                    continue;
-                }
-                let (mapped, norms) = (reference_rows(&rows, &f, upper), reference_norms(&rows, &f, upper));
-                for_each_width(|name, width| {
-                    let (mut out, mut panels) = (vec![f64::NAN; n], Panels::default());
-                    width.run(Prepare { factor: &f, upper, panels: &mut panels });
-                    width.run(Apply { rows: &rows, panels: &panels, out: Out::Norms(&mut out) });
-                    assert!(out == norms, "norms, {name}, {n} x {d} x {r}, upper: {upper}");
-                    let mut out = vec![f64::NAN; n * r];
-                    width.run(Apply { rows: &rows, panels: &panels, out: Out::Rows(&mut out) });
-                    assert!(out == mapped, "rows, {name}, {n} x {d} x {r}, upper: {upper}");
-                });
-            }
-        }
-    }
-
-    #[test]
-    fn a_row_does_not_know_its_neighbours() {
-        let (n, d) = (200, 37);
-        let rows = noise(n * d, 1);
-        let f = Mat::from_vec(d, d, noise(d * d, 2));
-        let mut whole = vec![0.0; n];
-        row_norms_sq(&rows, &f, false, &mut whole);
-        for (first, last) in [(0, 1), (3, 4), (5, 80), (199, 200), (17, 182)] {
-            let mut part = vec![0.0; last - first];
-            row_norms_sq(&rows[first * d..last * d], &f, false, &mut part);
-            assert_eq!(part, whole[first..last]);
-        }
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use super::config::Loss;
 use super::huber::Huber;
 use super::logistic::Logistic;
 use super::lp::Lp;
+use super::passes;
 use super::smooth::{self, Minimum, SmoothLoss};
 use super::solve;
 use super::table::{StreamTable, TILE_ROWS, Table, Tile, TilePass};
@@ -99,7 +100,7 @@ pub(super) fn smooth_bound(table: &impl Table, loss: &Loss, intercept: bool, x: 
     let penalty = solve::penalty(loss, intercept, None, table.n_features());
     let penalty = penalty.as_ref();
     let power = |p: f64| -> Result<Minimum> {
-        let largest = smooth::largest_residual(table, x)?;
+        let largest = passes::largest_residual(table, x)?;
         let loss = Lp::new(p, if largest > 0.0 { largest } else { 1.0 });
         let mut found = smooth::certify(table, &loss, x, penalty)?;
         let unit = loss.unit();

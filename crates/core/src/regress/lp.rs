@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::passes;
 use super::smooth::{self, DualSums, Goal, Minimum, SmoothLoss};
 use super::table::Table;
 use crate::error::Result;
@@ -136,7 +137,7 @@ pub(super) fn minimise(
     }
     exponents.reverse();
     for (stage, q) in exponents.iter().enumerate() {
-        let scale = smooth::largest_residual(table, &x)?;
+        let scale = passes::largest_residual(table, &x)?;
         let loss = Lp::new(*q, if scale > 0.0 { scale } else { 1.0 });
         let last = stage + 1 == exponents.len();
         let goal = Goal { tolerance: if last { goal.tolerance } else { goal.tolerance.max(STAGE) }, ..*goal };

@@ -19,6 +19,7 @@ mod interior_point;
 mod logistic;
 mod lp;
 mod normal;
+mod passes;
 mod separable;
 mod smooth;
 mod solve;
