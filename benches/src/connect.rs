@@ -151,7 +151,7 @@ fn repaired(
     for (name, end) in [("raw", &pb), ("matched", &aligned)] {
         let mut middle = lerp(&pa, end, 0.5);
         let plain = evaluate(e.net, &middle, &e.data)?;
-        repair(e.net, &mut middle, [&pa, end], 0.5, statistics, &Silent)?;
+        repair(e.net, &mut middle, &[&pa, end], &[0.5, 0.5], statistics, &Silent)?;
         let better = evaluate(e.net, &middle, &e.data)?;
         out.insert(name, json!({"loss": plain.loss, "accuracy": plain.accuracy, "repaired_loss": better.loss, "repaired_accuracy": better.accuracy}));
     }

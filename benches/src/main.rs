@@ -5,6 +5,7 @@ mod connect;
 mod job;
 mod kernels;
 mod lap;
+mod llama;
 mod measure;
 mod step;
 
@@ -25,6 +26,8 @@ const USAGE: &str = "usage: subspan-benches <command>
                              fresh_mnist, fresh_fashion, digits, width, weight_decay, resnet
   job JOB FILE.npy [flags]   one library call on a table in memory, timed; one JSON line
   job serve FILE.npy         the same for every line `JOB [flags]` of the standard input
+  llama LAYERS DIR [NOISE]   matching a pair of LAYERS layers of the shape of Llama-2-7B, made in DIR (0.8 GB each) and deleted;
+                             the second model is the first moved, with NOISE (relative), or independent; one JSON line
   lap REPEATS FILE.npy..     square assignment problems, each cold and warm from the one before; one JSON line
 
 jobs: leverage; l1, exact and full (least absolute deviations, the target is the last column)
@@ -46,6 +49,13 @@ fn main() -> ExitCode {
             Err(_) => Err(format!("{repeats} is no number of repeats").into()),
         },
         ["merge", data, out, flags @ ..] => merge(data, out, flags),
+        ["llama", layers, dir, noise @ ..] if noise.len() < 2 => {
+            let noise = noise.first().map(|n| n.parse::<f32>()).transpose();
+            match (layers.parse(), noise) {
+                (Ok(layers), Ok(noise)) => llama::run(layers, dir, noise),
+                _ => Err("LAYERS and NOISE are numbers".into()),
+            }
+        }
         ["lap", repeats, files @ ..] if !files.is_empty() => match repeats.parse() {
             Ok(repeats) => lap::run(files, repeats),
             Err(_) => Err(format!("{repeats} is no number of repeats").into()),

@@ -6,7 +6,8 @@
 //! - [`read_model`], [`write_model`]: classifiers; [`write_clustering`]: clusterings; [`read_any_model`]: either;
 //!   [`write_npy_f32`], [`write_npy_labels`]: what they predict.
 //! - [`Checkpoint`], [`CheckpointWriter`]: models as safetensors files, whole or in shards, mapped and streamed;
-//!   [`read_spec`], [`spec_text`]: permutation specs; [`read_permutations`], [`write_permutations`].
+//!   [`read_spec`], [`spec_text`]: permutation specs; [`read_graph`]: the ONNX files they are derived from;
+//!   [`read_permutations`], [`write_permutations`].
 //! - [`AtomicFile`]: outputs that are there whole or not at all.
 //! - [`IoError`]: the catalogue of what can be wrong with a file, each with its place and a hint.
 
@@ -25,6 +26,7 @@ mod model;
 mod npy;
 mod npz;
 mod onnx;
+mod onnx_graph;
 mod permutations;
 mod sample;
 mod samples;
@@ -46,6 +48,7 @@ pub use matrix::Matrix;
 pub use membership::write_membership;
 pub use model::{model_from_bytes, model_to_bytes, read_model, write_model};
 pub use onnx::write_onnx;
+pub use onnx_graph::{parse_graph, read_graph};
 pub use permutations::{read_permutations, write_permutations};
 pub use sample::{write_sample, write_sample_to};
 pub use samples::MatrixSamples;

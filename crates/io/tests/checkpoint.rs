@@ -64,6 +64,23 @@ fn what_contradicts_itself_is_refused_with_its_place() {
         (file(r#"{"__metadata__":{"k":3}}"#, 0), "__metadata__: not a map of text to text"),
         (file("[1,2]", 0), "does not begin with a brace"),
         (file("{\"a\":", 0), "header: EOF"),
+        (file(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8,9]}}"#, 8), "tensor a: needs two data_offsets"),
+        (file(r#"{"a":{"dtype":"F32","shape":[1e30],"data_offsets":[0,8]}}"#, 8), "tensor a: has 1e+30 in its shape"),
+        (file(r#"{"a":{"dtype":"F32","shape":[2.5],"data_offsets":[0,8]}}"#, 8), "tensor a: has 2.5 in its shape"),
+        (file(r#"{"a":{"dtype":7,"shape":[2],"data_offsets":[0,8]}}"#, 8), "tensor a: has no dtype"),
+        (
+            file(&of(&[tensor("a", "F32", "[0,99]", "[0,0]"), tensor("b", "U8", "[9]", "[0,9]")]), 4),
+            "tensor b: ends at byte 9 of 4",
+        ),
+        (
+            file(&of(&[a(), tensor("b", "F32", "[1]", "[8,12]"), tensor("b", "F32", "[1]", "[12,16]")]), 16),
+            "tensor b: two tensors of this name",
+        ),
+        (file(r#"{"__metadata__":{},"__metadata__":{}}"#, 0), "__metadata__: two tensors of this name"),
+        (
+            100_000_001u64.to_le_bytes().into_iter().chain([b'{'; 64]).collect(),
+            "a header of 100000001 bytes does not fit",
+        ),
         (u64::MAX.to_le_bytes().to_vec(), "a header of 18446744073709551615 bytes does not fit"),
         (vec![1, 2, 3], "3 bytes are no safetensors file"),
     ] {

@@ -57,25 +57,29 @@ pub fn reset_norms(
 }
 
 /// REPAIR (Jordan et al., arXiv 2211.08403) for networks without BatchNorm: scales and shifts every hidden unit of `merged` so
-/// that its pre-activation has the weighted mean of the end points' means and deviations, `(1 − α)` of the first and `α` of the
-/// second. Layers front to back, each measured after those before it are repaired: one pass per layer. Returns the number of
+/// that its pre-activation has the weighted mean of the merged models' own means and deviations (`weights` add up to one). Layers
+/// front to back, each measured after those before it are repaired: one pass per layer. Returns the number of
 /// units left alone because they do not vary.
 ///
 /// # Errors
 /// Parameters or samples that do not fit; a layer without a bias to shift; an interrupt.
+///
+/// # Panics
+/// If the numbers of ends and weights differ.
 pub fn repair(
     net: &Net,
     merged: &mut Params<f32>,
-    ends: [&Params<f32>; 2],
-    alpha: f64,
+    ends: &[&Params<f32>],
+    weights: &[f64],
     data: &Labelled<'_, f32>,
     observer: &dyn Observer,
 ) -> Result<usize> {
+    assert_eq!(ends.len(), weights.len(), "a weight per model");
     check(net, merged, data)?;
     ends.iter().try_for_each(|p| check(net, p, data))?;
     let hidden = |id: &NodeId| net.node(*id).op.weight().is_some() && *id != net.output();
     let layers: Vec<NodeId> = (1..net.nodes().len()).filter(hidden).collect();
-    let [a, b] = [ends[0], ends[1]].map(|p| channel_moments(net, p, data, &layers, net.output()));
+    let own: Vec<Vec<Moments>> = ends.iter().map(|p| channel_moments(net, p, data, &layers, net.output())).collect();
     let mut dead = 0;
     for (k, id) in layers.iter().enumerate() {
         if observer.cancelled() {
@@ -85,10 +89,10 @@ pub fn repair(
         let op = &net.node(*id).op;
         let (weight, bias) = (op.weight().unwrap_or_default(), op.bias());
         let bias = bias.ok_or_else(|| NetError::Missing { tensor: weight.replace(".weight", ".bias") })?;
-        let mix = |a: f64, b: f64| (1.0 - alpha) * a + alpha * b;
+        let mix = |of: &dyn Fn(&Moments) -> f64| own.iter().zip(weights).map(|(m, w)| w * of(&m[k])).sum::<f64>();
         let channels = now.mean.len();
         for c in 0..channels {
-            let target = (mix(a[k].mean[c], b[k].mean[c]), mix(a[k].var[c].sqrt(), b[k].var[c].sqrt()));
+            let target = (mix(&|m| m.mean[c]), mix(&|m| m.var[c].sqrt()));
             let found = (now.mean[c], now.var[c].sqrt());
             if found.1 < DEAD {
                 dead += 1;

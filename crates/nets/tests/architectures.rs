@@ -1,6 +1,10 @@
 //! Networks from names and shapes.
 
-use subspan_nets::{Architecture, NetError, Op};
+use subspan::draw::Stream;
+use subspan::merge::{DType, Layout, MemoryModel, Permutations, Tensor, derive};
+use subspan_linalg::Real;
+use subspan_nets::analyze::{match_activations, params_of};
+use subspan_nets::{Architecture, Labelled, Net, NetError, Op, Params, cast};
 
 fn shapes(list: &[(&str, &[usize])]) -> Vec<(String, Vec<usize>)> {
     list.iter().map(|(n, s)| (n.to_string(), s.to_vec())).collect()
@@ -135,4 +139,87 @@ fn a_list_of_layers_says_what_names_cannot() {
             .to_string()
             .contains('b')
     );
+}
+
+/// A model of random tensors with these shapes; variances are positive.
+fn random(shapes: &[(String, Vec<usize>)], seed: u64) -> MemoryModel {
+    let mut out = MemoryModel::new("a model");
+    for (name, shape) in shapes {
+        let mut rng = Stream::new(seed, name).rng(0);
+        let fan_in = shape[1.min(shape.len())..].iter().product::<usize>().max(1) as f64;
+        // Small shifts, so that no unit is dead.
+        let value = |z: f64| match name.rsplit('.').next() {
+            Some("running_var") => 0.5 + z.abs(),
+            Some("running_mean" | "bias") => 0.1 * z,
+            _ => z / fan_in.sqrt(),
+        };
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| value(rng.normal()) as f32).collect();
+        out.tensors.insert(name.clone(), Tensor::from_f32(shape, &values, DType::F32));
+    }
+    out
+}
+
+/// Tensors of a network, and what images it takes.
+type Network = (Vec<(String, Vec<usize>)>, [usize; 3]);
+
+/// Multilayer perceptron, VGG with a flatten of 2 x 2 positions, residual networks with either shortcut; and their images.
+fn every_architecture() -> Vec<Network> {
+    let mlp = shapes(&[
+        ("fc1.weight", &[20, 12]),
+        ("fc1.bias", &[20]),
+        ("fc2.weight", &[16, 20]),
+        ("fc2.bias", &[16]),
+        ("fc3.weight", &[5, 16]),
+    ]);
+    let mut vgg = Vec::new();
+    for (i, o, k) in [(0, 8, 3), (4, 12, 8)] {
+        block(&mut vgg, &format!("features.{i}"), &format!("features.{}", i + 1), [o, k, 3]);
+    }
+    vgg.extend(shapes(&[("classifier.0.weight", &[10, 48]), ("classifier.3.weight", &[5, 10])]));
+    vec![(mlp, [12, 1, 1]), (vgg, [3, 8, 8]), (resnet(false), [3, 16, 16]), (resnet(true), [3, 16, 16])]
+}
+
+fn largest_difference<T: Real>(net: &Net, a: &Params<T>, b: &Params<T>, x: &[T]) -> f64 {
+    let (y, z) = (net.forward(a, x), net.forward(b, x));
+    let size = y.iter().map(|v| v.to_f64().abs()).fold(0.0, f64::max);
+    y.iter().zip(&z).map(|(y, z)| (y.to_f64() - z.to_f64()).abs()).fold(0.0, f64::max) / size
+}
+
+#[test]
+fn moving_units_changes_no_output() {
+    for (list, dims) in every_architecture() {
+        let arch = Architecture::infer(&list).unwrap();
+        let net = arch.build(dims).unwrap();
+        let model = random(&list, 1);
+        let layout = Layout::new(derive(&model, None, false).unwrap().spec, &model).unwrap();
+        let mut rng = Stream::new(3, "images").rng(0);
+        let x: Vec<f32> = (0..4 * dims.iter().product::<usize>()).map(|_| rng.normal() as f32).collect();
+        let wide: Vec<f64> = x.iter().map(|v| f64::from(*v)).collect();
+        for seed in 0..3 {
+            let moved = layout.apply(&model, &Permutations::random(layout.spec(), seed, false));
+            assert_ne!(moved, model);
+            let (p, q) = (params_of(&net, &model).unwrap(), params_of(&net, &moved).unwrap());
+            let single = largest_difference(&net, &p, &q, &x);
+            let double = largest_difference::<f64>(&net, &cast(&p), &cast(&q), &wide);
+            assert!(single < 1e-5 && double < 1e-12, "{arch}: {single:e} {double:e}");
+        }
+    }
+}
+
+#[test]
+fn activations_match_whatever_order_the_inputs_units_are_in() {
+    for (list, dims) in every_architecture() {
+        let net = Architecture::infer(&list).unwrap().build(dims).unwrap();
+        let (a, b) = (random(&list, 1), random(&list, 2));
+        let layout = Layout::new(derive(&a, None, false).unwrap().spec, &a).unwrap();
+        let mut rng = Stream::new(3, "images").rng(0);
+        let x: Vec<f32> = (0..64 * dims.iter().product::<usize>()).map(|_| rng.normal() as f32).collect();
+        let data = Labelled { x: &x, y: &[0; 64] };
+        let aligned = |b: &MemoryModel| {
+            let ends = [params_of(&net, &a).unwrap(), params_of(&net, b).unwrap()];
+            layout.apply(b, &match_activations(&net, &layout, [&ends[0], &ends[1]], &data).unwrap())
+        };
+        let moved = layout.apply(&b, &Permutations::random(layout.spec(), 5, false));
+        assert!(aligned(&moved).tensors == aligned(&b).tensors);
+    }
 }

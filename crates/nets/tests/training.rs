@@ -84,7 +84,7 @@ fn repair_hits_its_target_moments() {
     let (a, b) = (trained(&net, 1, 5), trained(&net, 2, 5));
     let mut merged = lerp(&a, &b, 0.5);
     let (x, y) = samples(600);
-    let dead = repair(&net, &mut merged, [&a, &b], 0.5, &Labelled { x: &x, y: &y }, &Silent).unwrap();
+    let dead = repair(&net, &mut merged, &[&a, &b], &[0.5, 0.5], &Labelled { x: &x, y: &y }, &Silent).unwrap();
     assert_eq!(dead, 0);
     let moments = |p: &Params<f32>, node: usize, unit: usize| {
         let values = net.trace(p, &x, Mode::Eval, Keep::All);
@@ -98,7 +98,7 @@ fn repair_hits_its_target_moments() {
     }
     // Repairing an end point changes nothing but rounding.
     let mut same = a.clone();
-    repair(&net, &mut same, [&a, &b], 0.0, &Labelled { x: &x, y: &y }, &Silent).unwrap();
+    repair(&net, &mut same, &[&a, &b], &[1.0, 0.0], &Labelled { x: &x, y: &y }, &Silent).unwrap();
     assert!(same["layer1.weight"].values.iter().zip(&a["layer1.weight"].values).all(|(s, o)| (s - o).abs() < 1e-4));
 }
 

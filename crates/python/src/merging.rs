@@ -10,9 +10,9 @@ use serde_json::json;
 use subspan::merge::analysis::{overlaps, spectra};
 use subspan::merge::{
     Comparison, DType, Layout, MatchConfig, MemoryModel, MergeError, Model, Permutations, Rule, Tensor, TensorView,
-    check_alike, compare, derive, match_weights, merge_many, merge_tensor,
+    check_alike, compare, derive, derive_from_graph, match_weights, merge_many, merge_tensor,
 };
-use subspan_io::{parse_spec, spec_text};
+use subspan_io::{parse_graph, parse_spec, spec_text};
 
 use crate::errors::of_io;
 use crate::run::Caller;
@@ -79,12 +79,16 @@ fn of_merge(e: MergeError) -> subspan::Error {
     }
 }
 
-/// The spec in a file's text, or derived from the tensors.
-fn layout(model: &dyn Model, spec: Option<&str>) -> PyResult<Layout> {
+/// The spec in a file's text, derived from an ONNX file's graph, or derived from the tensors.
+fn layout(model: &dyn Model, spec: Option<&str>, graph: Option<&[u8]>) -> PyResult<Layout> {
     let bad = |e: MergeError| PyValueError::new_err(e.to_string());
-    let spec = match spec {
-        Some(text) => parse_spec(text, "the spec").map_err(of_io)?,
-        None => derive(model, None, false).map_err(bad)?.spec,
+    let spec = match (spec, graph) {
+        (Some(text), _) => parse_spec(text, "the spec").map_err(of_io)?,
+        (None, Some(bytes)) => {
+            let graph = parse_graph(bytes, "the graph").map_err(of_io)?;
+            derive_from_graph(&graph, model, false).map_err(bad)?.spec
+        }
+        (None, None) => derive(model, None, false).map_err(bad)?.spec,
     };
     Layout::new(spec, model).map_err(bad)
 }
@@ -92,7 +96,7 @@ fn layout(model: &dyn Model, spec: Option<&str>) -> PyResult<Layout> {
 /// Matches every model after the first to it; returns their permutations, the spec as text and figures as JSON. With
 /// `weights`, also the merged model's tensors.
 #[pyfunction]
-#[pyo3(signature = (models, spec, restarts, seed, identity=false, weights=None, gamma=None, progress=None, threads=None))]
+#[pyo3(signature = (models, spec, restarts, seed, identity=false, weights=None, gamma=None, progress=None, threads=None, graph=None))]
 pub(crate) fn match_models<'py>(
     py: Python<'py>,
     models: Vec<Vec<Given<'py>>>,
@@ -104,12 +108,13 @@ pub(crate) fn match_models<'py>(
     gamma: Option<f64>,
     progress: Option<Py<PyAny>>,
     threads: Option<usize>,
+    graph: Option<Vec<u8>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let label = |i: usize| format!("model {}", i + 1);
     let borrowed: Vec<Borrowed<'_>> =
         models.iter().enumerate().map(|(i, given)| Borrowed::new(&label(i), given)).collect::<PyResult<_>>()?;
     let models: Vec<&dyn Model> = borrowed.iter().map(|m| m as &dyn Model).collect();
-    let layout = layout(models[0], spec.as_deref())?;
+    let layout = layout(models[0], spec.as_deref(), graph.as_deref())?;
     let config = MatchConfig { restarts, ..MatchConfig::default() };
     let job = Job { layout: &layout, models: &models, config: &config, seed, identity, gamma };
     let (found, merged) = Caller { py, progress, threads }.run(|observer| {

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use subspan::merge::{Gathered, MergeError, Model, Permutations, Rule, Tensor, merge_tensor};
 use subspan::{Error, Observer};
 use subspan_io::{Checkpoint, CheckpointWriter};
 use subspan_nets::analyze::params_of;
-use subspan_nets::reset_norms;
+use subspan_nets::{Params, repair, reset_norms};
 use subspan_report::{count, significant};
 
 use super::models::{Aligned, Bound, Many, MatchArgs, Matching, Samples, align, open};
@@ -24,12 +25,19 @@ pub(crate) struct Args {
     /// Merge the units as they are
     #[arg(long, conflicts_with_all = ["spec", "method", "many", "restarts", "residual"])]
     no_match: bool,
-    /// Share of each model [default: equal]
+    /// Share of each model [default: equal]; with --rule task, of its difference from the base, which need not add up to 1
     #[arg(long, value_name = "W,W,..", value_delimiter = ',', allow_negative_numbers = true)]
     weights: Option<Vec<f64>>,
-    /// mean: weighted mean; slerp: of two models, a point on the arc between each pair of tensors
+    /// mean: weighted mean; slerp: of two models, a point on the arc between each pair of tensors; task: a base and weighted
+    /// differences from it; row-norm (experimental): the mean, rows of matrices scaled to the mean of their norms
     #[arg(long, value_name = "RULE", value_enum, default_value_t = RuleArg::Mean)]
     rule: RuleArg,
+    /// The model that all others are matched to and differ from, for --rule task
+    #[arg(long, value_name = "MODEL")]
+    base: Option<String>,
+    /// Bring the units' means and deviations on --data to those of the merged models: REPAIR, or a reset of BatchNorm
+    #[arg(long, requires = "data")]
+    repair: bool,
     #[command(flatten)]
     matching: MatchArgs,
     /// Where the merged checkpoint goes: a file, or a directory if the first model is one
@@ -41,6 +49,19 @@ pub(crate) struct Args {
 enum RuleArg {
     Mean,
     Slerp,
+    Task,
+    RowNorm,
+}
+
+impl RuleArg {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Slerp => "slerp",
+            Self::Task => "task",
+            Self::RowNorm => "row-norm",
+        }
+    }
 }
 
 /// Resolved and checked.
@@ -51,13 +72,22 @@ pub(crate) struct Job {
     weights: Vec<f64>,
     rescaled: bool,
     rule: RuleArg,
+    repair: bool,
     output: PathBuf,
 }
 
 impl Job {
     pub(crate) fn resolve(args: Args) -> Result<Self, Failure> {
         let n = args.models.len();
-        let matching = Matching::resolve(args.matching, n, Many::MergeMany)?;
+        let is_task = args.rule == RuleArg::Task;
+        match (&args.base, is_task) {
+            (None, true) => return Err(Failure::usage("--rule task needs a base", Some("give --base MODEL"))),
+            (Some(_), false) => return Err(Failure::usage("--base is for --rule task", None::<String>)),
+            _ => {}
+        }
+        // The base is the model all others are matched to.
+        let (all, many) = if is_task { (n + 1, Many::Anchor) } else { (n, Many::MergeMany) };
+        let matching = Matching::resolve(args.matching, all, many)?;
         if args.rule == RuleArg::Slerp && n != 2 {
             return Err(Failure::usage(
                 format!("--rule slerp is for two models, not {n}"),
@@ -69,26 +99,35 @@ impl Job {
         if given.len() != n {
             return Err(Failure::usage(format!("{} weights are given for {n} models", given.len()), None::<String>));
         }
-        if !given.iter().all(|w| w.is_finite()) || total.abs() < f64::EPSILON {
+        if !given.iter().all(|w| w.is_finite()) || (!is_task && total.abs() < f64::EPSILON) {
             return Err(Failure::usage("weights must be finite and must not add up to zero", None::<String>));
         }
-        let rescaled = (total - 1.0).abs() > f64::EPSILON * n as f64;
-        let weights = if rescaled { given.iter().map(|w| w / total).collect() } else { given };
+        let rescaled = !is_task && (total - 1.0).abs() > f64::EPSILON * n as f64;
+        let weights = match args.base {
+            // base + Σ w (θ − base).
+            Some(_) => std::iter::once(1.0 - total).chain(given).collect(),
+            None if rescaled => given.iter().map(|w| w / total).collect(),
+            None => given,
+        };
         Ok(Self {
-            models: args.models,
+            models: args.base.into_iter().chain(args.models).collect(),
             matching,
             matches: !args.no_match,
             weights,
             rescaled,
             rule: args.rule,
+            repair: args.repair,
             output: args.output,
         })
     }
 
-    fn rule(&self) -> Rule {
+    /// How a tensor of this many axes is merged: a vector has no rows.
+    fn rule(&self, n_axes: usize) -> Rule {
         match self.rule {
-            RuleArg::Mean => Rule::Mean,
+            RuleArg::Mean | RuleArg::Task => Rule::Mean,
             RuleArg::Slerp => Rule::Slerp,
+            RuleArg::RowNorm if n_axes > 1 => Rule::RowNorm,
+            RuleArg::RowNorm => Rule::Mean,
         }
     }
 }
@@ -112,11 +151,13 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
 
     watch.phase("merge");
     let mut merged =
-        Merge { job, models: &models, bound: bound.as_ref(), aligned: aligned.as_ref(), reset: BTreeMap::new() };
+        Merge { job, models: &models, bound: bound.as_ref(), aligned: aligned.as_ref(), measured: BTreeMap::new() };
     let resets = samples.as_ref().filter(|s| s.net.has_norm());
+    let repairs = samples.as_ref().filter(|s| job.repair && !s.net.has_norm());
     if let Some(samples) = resets {
         merged.reset_norms(samples, &watch)?;
     }
+    let still = repairs.map(|samples| merged.repair(samples, &watch)).transpose()?;
     let differing = merged.write(writer, &watch)?;
 
     let mut record = session.record("merge");
@@ -127,7 +168,8 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     job.matching.configure(&mut record);
     record.configure("match", job.matches);
     record.configure("weights", &job.weights);
-    record.configure("rule", if job.rule == RuleArg::Mean { "mean" } else { "slerp" });
+    record.configure("rule", job.rule.name());
+    record.configure("repair", job.repair);
     record.configure("output", job.output.display().to_string());
     let mut summary = Summary::new(format!("{} models merged", models.len()));
     summary.line("model", format!("{} parameters", count(models[0].n_parameters())));
@@ -137,6 +179,12 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     }
     record.result("differing", &differing);
     record.result("batchnorm_reset", resets.is_some());
+    if let Some(still) = still {
+        record.result("repair", json!({"still_units": still}));
+        let left =
+            if still > 0 { format!("; {} that do not vary are left", count(still as u64)) } else { String::new() };
+        summary.line("repair", format!("means and deviations of hidden units are those of the merged models{left}"));
+    }
     session.close(&mut record, &watch);
     let weights: Vec<String> = job.weights.iter().map(|w| significant(*w, 3)).collect();
     summary.line("weights", weights.join(", "));
@@ -165,33 +213,61 @@ struct Merge<'a> {
     models: &'a [Checkpoint],
     bound: Option<&'a Bound>,
     aligned: Option<&'a Aligned>,
-    /// Statistics of BatchNorm, measured on the merged network.
-    reset: BTreeMap<String, Tensor>,
+    /// Tensors that depend on what the merged network does with samples.
+    measured: BTreeMap<String, Tensor>,
 }
 
 impl Merge<'_> {
     /// Measures the statistics of BatchNorm on the merged network, which is held in memory for that.
     fn reset_norms(&mut self, samples: &Samples, observer: &dyn Observer) -> Result<(), Failure> {
+        let mut params = self.merged_params(samples)?;
+        reset_norms(&samples.net, &mut params, &samples.labelled(), observer)?;
+        params.retain(|name, _| name.ends_with("running_mean") || name.ends_with("running_var"));
+        self.keep(params)
+    }
+
+    /// Scales and shifts hidden units (REPAIR), all models held in memory; the number of units left as they are.
+    fn repair(&mut self, samples: &Samples, observer: &dyn Observer) -> Result<usize, Failure> {
+        let mut params = self.merged_params(samples)?;
+        let ends =
+            (0..self.models.len()).map(|k| self.moved_params(samples, k)).collect::<Result<Vec<_>, Failure>>()?;
+        let ends: Vec<&Params<f32>> = ends.iter().collect();
+        let still = repair(&samples.net, &mut params, &ends, &self.job.weights, &samples.labelled(), observer)?;
+        self.keep(params)?;
+        Ok(still)
+    }
+
+    fn keep(&mut self, params: Params<f32>) -> Result<(), Failure> {
+        for (name, tensor) in params {
+            let dtype = self.models[0].require(&name)?.dtype;
+            self.measured.insert(name, Tensor::from_f32(&tensor.shape, &tensor.values, dtype));
+        }
+        Ok(())
+    }
+
+    /// The merged network's parameters.
+    fn merged_params(&self, samples: &Samples) -> Result<Params<f32>, Failure> {
         let mut params = params_of(&samples.net, &self.models[0])?;
         for (name, tensor) in &mut params {
             let mut bytes = Vec::new();
             let sources = (0..self.models.len()).map(|k| self.source(name, k)).collect::<Result<Vec<_>, Failure>>()?;
-            merge_tensor(&sources, &self.job.weights, self.job.rule(), &mut |part| {
+            merge_tensor(&sources, &self.job.weights, self.job.rule(tensor.shape.len()), &mut |part| {
                 bytes.extend_from_slice(part);
                 Ok(())
             })?;
             let view = self.models[0].require(name)?;
             tensor.values = Tensor { dtype: view.dtype, shape: view.shape.to_vec(), data: bytes }.view(name).to_f32();
         }
-        reset_norms(&samples.net, &mut params, &samples.labelled(), observer)?;
-        for (name, tensor) in params {
-            if name.ends_with("running_mean") || name.ends_with("running_var") {
-                let dtype = self.models[0].require(&name)?.dtype;
-                let stored = Tensor::from_f32(&tensor.shape, &tensor.values, dtype);
-                self.reset.insert(name, stored);
-            }
+        Ok(params)
+    }
+
+    /// The parameters of model `k`, its units moved.
+    fn moved_params(&self, samples: &Samples, k: usize) -> Result<Params<f32>, Failure> {
+        let mut params = params_of(&samples.net, &self.models[k])?;
+        for (name, tensor) in &mut params {
+            tensor.values = self.source(name, k)?.to_tensor().view(name).to_f32();
         }
-        Ok(())
+        Ok(params)
     }
 
     /// Streams the merged tensors; the names of tensors that could not be merged because they are no floating numbers and differ.
@@ -199,12 +275,13 @@ impl Merge<'_> {
         let mut differing = Vec::new();
         let plan = self.models[0].plan();
         for name in plan.names() {
-            if let Some(measured) = self.reset.get(name) {
+            if let Some(measured) = self.measured.get(name) {
                 writer.write(&measured.data)?;
                 continue;
             }
             let sources = (0..self.models.len()).map(|k| self.source(name, k)).collect::<Result<Vec<_>, Failure>>()?;
-            let differs = merge_tensor(&sources, &self.job.weights, self.job.rule(), &mut |bytes| {
+            let rule = self.job.rule(sources[0].view().shape.len());
+            let differs = merge_tensor(&sources, &self.job.weights, rule, &mut |bytes| {
                 if observer.cancelled() {
                     return Err(MergeError::from(Error::Cancelled));
                 }

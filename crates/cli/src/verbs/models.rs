@@ -2,32 +2,41 @@
 
 use serde_json::{Value, json};
 use subspan::merge::{
-    Comparison, Layout, MatchConfig, Model, Permutations, Scope, Spec, check_alike, compare, derive, match_weights,
-    merge_many,
+    Comparison, Layout, MatchConfig, Model, Permutations, Scope, Spec, check_alike, compare, derive, derive_from_graph,
+    match_weights, merge_many,
 };
 use subspan::record::InputRecord;
 use subspan::{Event, Observer, RunRecord};
-use subspan_io::{Checkpoint, Matrix, read_spec};
-use subspan_nets::analyze::{match_activations, params_of};
+use subspan_io::{Checkpoint, Labels, Matrix, read_graph, read_spec};
+use subspan_nets::analyze::{Ste, SteConfig, SteForm, match_activations, match_ste, params_of};
 use subspan_nets::{Architecture, Labelled, Net, Normalize};
 use subspan_report::{count, percent, significant};
 
 use crate::failure::Failure;
 use crate::summary::Summary;
-use crate::verbs::analyze::data::{from_checkpoint, read_samples};
+use crate::verbs::analyze::data::{class_numbers, from_checkpoint, read_samples};
 
 /// Flags of both verbs, as typed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MatchArgs {
-    /// Which units may change places: SPEC.toml, or auto: derived from names and shapes
+    /// Which units may change places: SPEC.toml, MODEL.onnx (derived from its graph), or auto: derived from names and shapes
     #[arg(long, value_name = "SPEC", default_value = "auto")]
     spec: String,
-    /// weights: units with alike weights; activations: units that fire together on --data
+    /// weights: units with alike weights; activations: units that fire together on --data; ste: the lowest loss half-way between
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = Method::Weights)]
     method: Method,
-    /// Samples for activations and statistics of BatchNorm, training samples at best: images or features, as classify reads them
+    /// Samples for activations, ste and statistics of BatchNorm, training samples at best: images or features, as classify reads them
     #[arg(long, value_name = "MATRIX")]
     data: Option<String>,
+    /// Their classes, the numbers of the network's outputs; ste needs them
+    #[arg(long, value_name = "LABELS", requires = "data")]
+    labels: Option<String>,
+    /// What ste moves down the gradient: a model near the first, or logits of every permutation
+    #[arg(long, value_name = "FORM", value_enum, default_value_t = SteArg::Projected)]
+    ste: SteArg,
+    /// Gradient steps of ste [default: ten passes over the samples; latent: 800]
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
     /// How samples become inputs: MEAN/STD (of integers scaled to 0..1), unit or none [default: as the first checkpoint says]
     #[arg(long, value_name = "HOW", requires = "data")]
     normalize: Option<String>,
@@ -50,6 +59,24 @@ pub(crate) struct MatchArgs {
 pub(crate) enum Method {
     Weights,
     Activations,
+    Ste,
+}
+
+impl Method {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Weights => "weights",
+            Self::Activations => "activations",
+            Self::Ste => "ste",
+        }
+    }
+}
+
+/// The two straight-through estimators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum SteArg {
+    Projected,
+    Latent,
 }
 
 /// What several models are matched to.
@@ -78,6 +105,7 @@ pub(crate) struct Matching {
     config: MatchConfig,
     residual: bool,
     method: Method,
+    ste: SteConfig,
     data: Option<DataFile>,
 }
 
@@ -85,6 +113,7 @@ pub(crate) struct Matching {
 #[derive(Debug, Clone)]
 struct DataFile {
     path: String,
+    labels: Option<String>,
     normalize: Option<Normalize>,
     arch: Option<String>,
 }
@@ -96,29 +125,44 @@ impl Matching {
         }
         let config = MatchConfig { restarts: args.restarts, ..MatchConfig::default() };
         config.check()?;
-        if args.residual && args.spec != AUTO {
+        if args.residual && args.spec != AUTO && !is_graph(&args.spec) {
             let hint = "say in the spec which perms are fixed";
             return Err(Failure::usage("--residual is for derived specs", Some(hint)));
         }
         let by_weights = args.method == Method::Weights;
+        let method = args.method.name();
         if !by_weights && args.data.is_none() {
-            return Err(Failure::usage("--method activations needs samples", Some("give --data")));
+            return Err(Failure::usage(format!("--method {method} needs samples"), Some("give --data")));
+        }
+        if args.method == Method::Ste && args.labels.is_none() {
+            return Err(Failure::usage("--method ste needs the samples' classes", Some("give --labels")));
+        }
+        if args.method != Method::Ste && (args.steps.is_some() || args.ste != SteArg::Projected) {
+            return Err(Failure::usage("--ste and --steps are for --method ste", None::<String>));
+        }
+        if args.steps == Some(0) {
+            return Err(Failure::usage("--steps must be at least 1, not 0", None::<String>));
         }
         let default = if n_models == 2 || !by_weights { Many::Anchor } else { default };
         let many = args.many.unwrap_or(default);
         if !by_weights && many == Many::MergeMany {
             let hint = "--many anchor matches every model to the first";
-            return Err(Failure::usage("--many merge-many matches weights, not activations", Some(hint)));
+            return Err(Failure::usage(format!("--many merge-many matches by weights, not by {method}"), Some(hint)));
         }
         let normalize = args.normalize.as_deref().map(Normalize::parse).transpose();
         let normalize = normalize.map_err(|e| Failure::usage(e.to_string(), e.hint()))?;
-        let data = args.data.map(|path| DataFile { path, normalize, arch: args.arch });
-        Ok(Self { spec: args.spec, many, config, residual: args.residual, method: args.method, data })
+        let data = args.data.map(|path| DataFile { path, labels: args.labels, normalize, arch: args.arch });
+        let form = if args.ste == SteArg::Latent { SteForm::Latent } else { SteForm::Projected };
+        let ste = SteConfig { form, steps: args.steps, matching: config.clone(), ..SteConfig::default() };
+        Ok(Self { spec: args.spec, many, config, residual: args.residual, method: args.method, ste, data })
     }
 
     pub(crate) fn configure(&self, record: &mut RunRecord) {
         record.configure("spec", &self.spec);
-        record.configure("method", if self.method == Method::Weights { "weights" } else { "activations" });
+        record.configure("method", self.method.name());
+        if self.method == Method::Ste {
+            record.configure("ste", self.ste.form);
+        }
         record.configure("data", self.data.as_ref().map(|d| &d.path));
         record.configure("many", self.many.name());
         record.configure("restarts", self.config.restarts);
@@ -128,6 +172,28 @@ impl Matching {
 
 /// The word for a derived spec.
 const AUTO: &str = "auto";
+
+/// Whether a spec is derived from a graph.
+fn is_graph(spec: &str) -> bool {
+    spec.to_ascii_lowercase().ends_with(".onnx")
+}
+
+/// The spec of a file, of a graph, or the one that names and shapes give; where it is from, and notes for the user.
+pub(crate) fn resolve_spec(
+    spec: &str,
+    model: &Checkpoint,
+    residual: bool,
+) -> Result<(Spec, String, Vec<String>), Failure> {
+    if spec != AUTO && !is_graph(spec) {
+        return Ok((read_spec(spec)?, spec.into(), Vec::new()));
+    }
+    let derived = if spec == AUTO {
+        derive(model, model.config()?.as_ref(), residual)?
+    } else {
+        derive_from_graph(&read_graph(spec)?, model, residual)?
+    };
+    Ok((derived.spec, format!("derived for {}", derived.family), derived.notes))
+}
 
 /// Opens the models and checks that they are alike.
 pub(crate) fn open(paths: &[String]) -> Result<Vec<Checkpoint>, Failure> {
@@ -147,12 +213,7 @@ pub(crate) struct Bound {
 
 impl Bound {
     pub(crate) fn new(models: &[Checkpoint], matching: &Matching) -> Result<Self, Failure> {
-        let (spec, source, notes): (Spec, String, Vec<String>) = if matching.spec == AUTO {
-            let derived = derive(&models[0], models[0].config()?.as_ref(), matching.residual)?;
-            (derived.spec, format!("derived for {}", derived.family), derived.notes)
-        } else {
-            (read_spec(&matching.spec)?, matching.spec.clone(), Vec::new())
-        };
+        let (spec, source, notes) = resolve_spec(&matching.spec, &models[0], matching.residual)?;
         Ok(Self { layout: Layout::new(spec, &models[0])?, source, notes })
     }
 }
@@ -183,13 +244,29 @@ impl Samples {
         let samples = read_samples(&matrix, arch.image_channels(), &normalize)?;
         let net = arch.build(samples.dims)?;
         let n = samples.values.len() / samples.dims.iter().product::<usize>().max(1);
-        // Nothing here depends on classes.
-        Ok(Some(Self { net, x: samples.values, y: vec![0; n], input: matrix.input_record()? }))
+        let y = match &file.labels {
+            // Nothing here depends on classes then.
+            None => vec![0; n],
+            Some(path) => read_labels(path, &file.path, n)?,
+        };
+        Ok(Some(Self { net, x: samples.values, y, input: matrix.input_record()? }))
     }
 
     pub(crate) fn labelled(&self) -> Labelled<'_, f32> {
         Labelled { x: &self.x, y: &self.y }
     }
+}
+
+/// The classes of `n` samples as numbers of outputs.
+fn read_labels(path: &str, data: &str, n: usize) -> Result<Vec<u32>, Failure> {
+    let labels = Labels::open(path)?;
+    let found = labels.codes.len();
+    if found != n {
+        let (found, n) = (count(found as u64), count(n as u64));
+        let message = format!("{path} has {found} labels for the {n} samples of {data}");
+        return Err(Failure::Work { message, hint: None });
+    }
+    class_numbers(&labels)
 }
 
 /// Permutations for every model after the first, and what they change.
@@ -203,6 +280,8 @@ pub(crate) struct Aligned {
     scope: Scope,
     /// Perm id and last relative gap, per model, where known.
     gaps: Vec<Vec<(String, f64)>>,
+    /// What a straight-through estimator gained, per model.
+    estimates: Vec<Ste>,
 }
 
 /// Matches the models after the first.
@@ -225,6 +304,7 @@ pub(crate) fn align(
             certified: found.certified,
             scope: Scope::Coordinate,
             gaps: Vec::new(),
+            estimates: Vec::new(),
         });
     }
     let mut all = Aligned {
@@ -235,6 +315,7 @@ pub(crate) fn align(
         certified: true,
         scope: Scope::Global,
         gaps: Vec::new(),
+        estimates: Vec::new(),
     };
     for model in &models[1..] {
         if let (Method::Activations, Some(samples)) = (matching.method, samples) {
@@ -247,6 +328,19 @@ pub(crate) fn align(
             // What activations prefer proves nothing about weights.
             all.certified = false;
             all.scope = Scope::Coordinate;
+            continue;
+        }
+        if let (Method::Ste, Some(samples)) = (matching.method, samples) {
+            let pair: [&dyn Model; 2] = [&models[0], model];
+            let found = match_ste(&samples.net, layout, pair, &samples.labelled(), &matching.ste, seed, observer)?;
+            all.pairs.push((found.weights.before.clone(), compare(layout, &models[0], model, &found.permutations)?));
+            all.permutations.push(found.permutations.clone());
+            // The certificate of the weights holds only where the estimator found nothing better.
+            let own = found.found_at == 0;
+            all.sweeps = all.sweeps.max(found.weights.sweeps);
+            all.certified &= own && found.weights.certified;
+            all.scope = if own && found.weights.scope == Scope::Global { all.scope } else { Scope::Coordinate };
+            all.estimates.push(found);
             continue;
         }
         let found = match_weights(layout, &models[0], model, None, &matching.config, seed, observer)?;
@@ -290,6 +384,10 @@ impl Aligned {
         record.result("spec_source", &bound.source);
         record.result("units", self.units(bound));
         record.result("moved", self.permutations.iter().map(Permutations::n_moved).collect::<Vec<_>>());
+        let estimate = |e: &Ste| json!({"loss_by_weights": e.loss[0], "loss": e.loss[1], "found_at": e.found_at, "steps": e.steps});
+        if !self.estimates.is_empty() {
+            record.result("ste", self.estimates.iter().map(estimate).collect::<Vec<_>>());
+        }
         let tensors = |(before, after): &(Comparison, Comparison)| -> Vec<Value> {
             let both = before.tensors.iter().zip(&after.tensors);
             both.map(
@@ -335,6 +433,13 @@ impl Aligned {
                 count(p.n_moved() as u64)
             );
             out.line(if k == 0 { "distance" } else { "" }, text);
+        }
+        for e in &self.estimates {
+            let [weights, best] = e.loss.map(|l| significant(l, 4));
+            out.line(
+                "loss half-way",
+                format!("{weights} by weights, {best} by the estimator ({} steps)", count(e.steps as u64)),
+            );
         }
         let proof = match (self.certified, self.scope) {
             (true, Scope::Global) => "proven to be the best permutations there are",

@@ -57,3 +57,61 @@ fn work_that_does_not_look_up_is_stopped_by_a_second_interrupt_or_after_a_while(
         assert_eq!(place.files(), ["t.csv"]);
     }
 }
+
+/// A pair of checkpoints whose matching takes a while.
+fn wide_models(place: &Place) {
+    const WIDTH: usize = 1000;
+    let shapes = [
+        ("l0.weight", [WIDTH, 300]),
+        ("l1.weight", [WIDTH, WIDTH]),
+        ("l2.weight", [WIDTH, WIDTH]),
+        ("l3.weight", [9, WIDTH]),
+    ];
+    for (seed, name) in ["a", "b", "c"].into_iter().enumerate() {
+        let (mut entries, mut data) = (Vec::new(), Vec::new());
+        for (tensor, [rows, columns]) in shapes {
+            let start = data.len();
+            let value = |k: usize| {
+                (k as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15 + 2 * seed as u64).wrapping_mul(0xBF58_476D_1CE4_E5B9)
+                    >> 40
+            };
+            data.extend((0..rows * columns).flat_map(|k| (value(k) as f32 / (1u64 << 23) as f32 - 1.0).to_le_bytes()));
+            entries.push(format!(
+                r#""{tensor}":{{"dtype":"F32","shape":[{rows},{columns}],"data_offsets":[{start},{}]}}"#,
+                data.len()
+            ));
+        }
+        let header = format!("{{{}}}", entries.join(","));
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat();
+        std::fs::write(place.path(&format!("{name}.safetensors")), bytes).unwrap();
+    }
+}
+
+#[test]
+fn an_interrupted_match_or_merge_leaves_nothing() {
+    for call in [
+        "match a.safetensors b.safetensors -o out --restarts 50",
+        "merge a.safetensors b.safetensors c.safetensors -o m.safetensors --restarts 50",
+    ] {
+        let place = Place::new();
+        wide_models(&place);
+        let before = place.files();
+        let output = interrupted(&place, call, &["-INT"]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(130), "{text}");
+        assert!(text.ends_with("error: interrupted\n"), "{text}");
+        assert_eq!(place.files(), before);
+        assert!(!place.path("out").exists());
+    }
+}
+
+#[test]
+fn a_killed_merge_leaves_no_output_under_its_name() {
+    let place = Place::new();
+    wide_models(&place);
+    // Nothing can clean up after this signal, but what is there is not taken for an output.
+    let output = interrupted(&place, "merge a.safetensors b.safetensors -o m.safetensors --restarts 50", &["-KILL"]);
+    assert!(!output.status.success() && !place.path("m.safetensors").exists());
+    let left: Vec<String> = place.files().into_iter().filter(|f| !f.ends_with(".safetensors")).collect();
+    assert!(left.iter().all(|f| f.ends_with(".partial")), "{left:?}");
+}

@@ -256,6 +256,162 @@ fn units_that_fire_together_are_found_too() {
     assert!(read(&place.read("out/b.safetensors")) == read(&place.read("a.safetensors")));
 }
 
+/// The values of a tensor of a file.
+fn values(place: &Place, file: &str, tensor: &str) -> Vec<f32> {
+    let bytes = read(&place.read(file))[tensor].1.clone();
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+/// Classes of 400 samples.
+fn classes() -> String {
+    (0..400).fold(String::from("y\n"), |text, i| text + &format!("{}\n", i * i % 8))
+}
+
+#[test]
+fn estimators_never_do_worse_than_weights_half_way() {
+    let place = planted(false).file("x.npy", samples(400, SIZES[0])).file("y.csv", classes());
+    let call = "match a.safetensors c.safetensors --method ste --data x.npy --labels y.csv:y";
+    for form in ["projected", "latent"] {
+        let record = place.run(&format!("{call} --ste {form} --steps 12 -o {form} --json")).succeeds().record();
+        assert_eq!((&record["config"]["method"], &record["config"]["ste"]), (&"ste".into(), &form.into()));
+        let found = &record["results"]["ste"][0];
+        assert!(found["loss"].as_f64() <= found["loss_by_weights"].as_f64(), "{found}");
+        assert_eq!(found["steps"], 12);
+        place.run(&format!("{call} --ste {form} --steps 12 --threads 1 -o again-{form}")).succeeds();
+        let file = "permutations.safetensors";
+        assert_eq!(place.read(&format!("again-{form}/{file}")), place.read(&format!("{form}/{file}")));
+    }
+    // A third model goes to the first as well; what weights solve exactly stays.
+    let three = call.replace("c.safe", "b.safetensors c.safe");
+    let record = place.run(&format!("{three} --steps 3 -o three --json")).succeeds().record();
+    assert_eq!(record["results"]["ste"].as_array().unwrap().len(), 2);
+    for flags in ["--method ste --data x.npy", "--method ste", "--ste latent", "--method weights --steps 3"] {
+        place.run(&format!("match a.safetensors c.safetensors {flags} -o o")).misuses();
+    }
+}
+
+#[test]
+fn repair_keeps_the_units_moments() {
+    let place = planted(false).file("x.npy", samples(400, SIZES[0]));
+    let record = place
+        .run("merge a.safetensors c.safetensors --data x.npy --repair -o m.safetensors --json")
+        .succeeds()
+        .record();
+    assert_eq!((&record["results"]["repair"]["still_units"], &record["config"]["repair"]), (&0.into(), &true.into()));
+    place.run("merge a.safetensors c.safetensors -o plain.safetensors").succeeds();
+    // The deviations of the first layer's units are the means of those of the models.
+    let x: Vec<f32> = (0..400 * SIZES[0]).map(|k| noise(k, 99)).collect();
+    let deviations = |file: &str| -> Vec<f64> {
+        let w = values(&place, file, "layer0.weight");
+        w.chunks(SIZES[0])
+            .map(|row| {
+                let z: Vec<f64> =
+                    x.chunks(SIZES[0]).map(|x| row.iter().zip(x).map(|(w, x)| f64::from(w * x)).sum()).collect();
+                let mean = z.iter().sum::<f64>() / 400.0;
+                (z.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 400.0).sqrt()
+            })
+            .collect()
+    };
+    place.run("match a.safetensors c.safetensors -o out").succeeds();
+    let (a, c, m) = (deviations("a.safetensors"), deviations("out/c.safetensors"), deviations("m.safetensors"));
+    for ((a, c), m) in a.iter().zip(&c).zip(&m) {
+        assert!((m - (a + c) / 2.0).abs() < 1e-4 * m, "{m} {a} {c}");
+    }
+    let plain = deviations("plain.safetensors");
+    assert!(plain.iter().sum::<f64>() < 0.9 * m.iter().sum::<f64>());
+    // Outputs are not hidden units.
+    assert_eq!(values(&place, "m.safetensors", "layer2.weight"), values(&place, "plain.safetensors", "layer2.weight"));
+    place.run("merge a.safetensors c.safetensors --repair -o o.safetensors").misuses();
+}
+
+#[test]
+fn differences_from_a_base_are_added_and_rows_keep_their_norms() {
+    let place = planted(false);
+    let call = "merge b.safetensors c.safetensors --rule task --base a.safetensors";
+    place.run(&format!("{call} --weights 0,0 -o base.safetensors")).succeeds();
+    assert!(read(&place.read("base.safetensors")) == read(&place.read("a.safetensors")));
+    place.run(&format!("{call} --no-match --weights 0.5,2 -o t.safetensors")).succeeds();
+    let of = |file: &str| values(&place, file, "layer1.weight");
+    let (a, b, c, t) = (of("a.safetensors"), of("b.safetensors"), of("c.safetensors"), of("t.safetensors"));
+    for k in 0..t.len() {
+        let [a, b, c] = [a[k], b[k], c[k]].map(f64::from);
+        assert!((f64::from(t[k]) - (a + 0.5 * (b - a) + 2.0 * (c - a))).abs() < 1e-5);
+    }
+    // One model and its base, which is the same in another order.
+    place.run("merge b.safetensors --rule task --base a.safetensors --restarts 4 -o one.safetensors").succeeds();
+    assert!(read(&place.read("one.safetensors")) == read(&place.read("a.safetensors")));
+    place.run("merge a.safetensors c.safetensors --no-match --rule row-norm -o r.safetensors").succeeds();
+    let norm = |file: &str| of(file)[..SIZES[1]].iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    assert!((norm("r.safetensors") - (norm("a.safetensors") + norm("c.safetensors")) / 2.0).abs() < 1e-5);
+    for call in [
+        "merge a.safetensors c.safetensors --rule task -o o",
+        "merge a.safetensors c.safetensors --base b.safetensors -o o",
+    ] {
+        place.run(call).misuses();
+    }
+}
+
+/// A field of a protocol buffer: its bytes behind number and length.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    let mut n = bytes.len();
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+    out.extend(bytes);
+    out
+}
+
+/// The MLP as an ONNX file with these activations.
+fn onnx(activation: &str) -> Vec<u8> {
+    let mut graph = Vec::new();
+    let same = |i: usize| i;
+    for (name, _, shape, data) in mlp(1, [&same, &same], false) {
+        let dims: Vec<u8> = shape.iter().flat_map(|n| [0x08, *n as u8]).collect();
+        graph.extend(field(5, &[dims, vec![0x10, 1], field(8, name.as_bytes()), field(9, &data)].concat()));
+    }
+    let mut from = "x".to_string();
+    for layer in 0..3 {
+        let names = [from.clone(), format!("layer{layer}.weight"), format!("layer{layer}.bias")];
+        let inputs: Vec<u8> = names.iter().flat_map(|n| field(1, n.as_bytes())).collect();
+        let transposed = [field(1, b"transB"), vec![0x18, 1, 0xA0, 1, 2]].concat();
+        let out = format!("z{layer}");
+        graph.extend(field(1, &[inputs, field(2, out.as_bytes()), field(4, b"Gemm"), field(5, &transposed)].concat()));
+        from = format!("a{layer}");
+        let act = if layer == 2 { "Identity" } else { activation };
+        graph.extend(field(
+            1,
+            &[field(1, out.as_bytes()), field(2, from.as_bytes()), field(4, act.as_bytes())].concat(),
+        ));
+    }
+    let dims = [field(1, &[0x08, 1]), field(1, &[0x08, SIZES[0] as u8])].concat();
+    let described = |name: &str| [field(1, name.as_bytes()), field(2, &field(1, &field(2, &dims)))].concat();
+    graph.extend([field(11, &described("x")), field(12, &described("a2"))].concat());
+    field(7, &graph)
+}
+
+#[test]
+fn a_graph_tells_what_names_tell() {
+    let place = planted(false).file("m.onnx", onnx("Relu")).file("odd.onnx", onnx("Frobnicate"));
+    for verb in ["match", "merge"] {
+        let out = if verb == "match" { "" } else { ".safetensors" };
+        place.run(&format!("{verb} a.safetensors c.safetensors -o by-names{out}")).succeeds();
+        let call = format!("{verb} a.safetensors c.safetensors --spec m.onnx -o by-graph{out} --json");
+        let record = place.run(&call).succeeds().record();
+        assert_eq!(record["results"]["spec_source"], "derived for a computation graph");
+        let text = place.run(&format!("{verb} a.safetensors c.safetensors --spec odd.onnx -o o{out}")).fails().stderr();
+        assert!(text.starts_with("error: read as a computation graph, but tensor a0 comes from Frobnicate"), "{text}");
+    }
+    for file in ["permutations.safetensors", "spec.toml", "c.safetensors"] {
+        assert!(place.read(&format!("by-names/{file}")) == place.read(&format!("by-graph/{file}")));
+    }
+    assert!(place.read("by-names.safetensors") == place.read("by-graph.safetensors"));
+    place.run("analyze a.safetensors c.safetensors --spec m.onnx --no-intervention -o analysis").succeeds();
+    place.run("match a.safetensors c.safetensors --spec m.onnx --residual -o o").succeeds();
+}
+
 #[test]
 fn the_specs_of_the_documents_are_specs() {
     let text = include_str!("../../../../docs/merge.md");

@@ -18,6 +18,9 @@ pub enum Rule {
     Mean,
     /// Of two models, a point on the arc between their directions, tensor by tensor.
     Slerp,
+    /// The weighted mean, each row scaled to the weighted mean of the models' own norms of that row. Averaging shrinks what is
+    /// not aligned; this undoes it without data.
+    RowNorm,
 }
 
 /// Below this sine of the angle between two tensors an arc is a straight line to rounding.
@@ -51,7 +54,7 @@ pub fn merge_tensor(sources: &[Gathered<'_>], weights: &[f64], rule: Rule, sink:
         return copy_tensor(first, sink).map(|()| differs);
     }
     let weights = match rule {
-        Rule::Mean => weights.to_vec(),
+        Rule::Mean | Rule::RowNorm => weights.to_vec(),
         Rule::Slerp => arc(sources, weights)?,
     };
     // A model of weight zero has no say, so that weights 1, 0 give the first model bit for bit.
@@ -63,8 +66,9 @@ pub fn merge_tensor(sources: &[Gathered<'_>], weights: &[f64], rule: Rule, sink:
         buffer.par_chunks_mut((rows * row).max(1)).enumerate().for_each_init(Scratch::default, |scratch, (k, out)| {
             let start = batch.start + k * rows;
             let rows = start..start + out.len() / row;
-            match view.dtype {
-                DType::F16 | DType::BF16 => mix_f32(&parts, rows, view.dtype, out, scratch),
+            match (rule, view.dtype) {
+                (Rule::RowNorm, dtype) => mix_rows(&parts, rows, dtype, out, scratch),
+                (_, DType::F16 | DType::BF16) => mix_f32(&parts, rows, view.dtype, out, scratch),
                 _ => mix_f64(&parts, rows, view.dtype, out, scratch),
             }
         });
@@ -173,6 +177,31 @@ fn mix_f64(parts: &[(&Gathered<'_>, f64)], rows: Range<usize>, dtype: DType, out
     narrow_f64(dtype, &s.sums, out);
 }
 
+/// [`mix_f64`] with every row brought to the weighted mean of its norms.
+fn mix_rows(parts: &[(&Gathered<'_>, f64)], rows: Range<usize>, dtype: DType, out: &mut [u8], s: &mut Scratch) {
+    let n_rows = rows.len();
+    let length = |row: &[f64]| row.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let width = (out.len() / dtype.size() / n_rows.max(1)).max(1);
+    let mut wanted = vec![0.0; n_rows];
+    s.sums.clear();
+    s.sums.resize(n_rows * width, 0.0);
+    s.wider.resize(n_rows * width, 0.0);
+    for (source, w) in parts {
+        let bytes = bytes_of(source, rows.clone(), &mut s.bytes);
+        widen_f64(source.view().dtype, bytes, &mut s.wider);
+        s.sums.iter_mut().zip(&s.wider).for_each(|(sum, v)| *sum += w * v);
+        wanted.iter_mut().zip(s.wider.chunks(width)).for_each(|(norm, row)| *norm += w * length(row));
+    }
+    for (row, wanted) in s.sums.chunks_mut(width).zip(&wanted) {
+        let found = length(row);
+        // One model alone keeps its bits.
+        if found > 0.0 && parts.len() > 1 {
+            row.iter_mut().for_each(|v| *v *= wanted / found);
+        }
+    }
+    narrow_f64(dtype, &s.sums, out);
+}
+
 /// The weights of a point on the arc between two tensors: `sin((1−t)Ω)/sin Ω`, `sin(tΩ)/sin Ω`.
 fn arc(sources: &[Gathered<'_>], weights: &[f64]) -> Result<Vec<f64>> {
     let [a, b] = sources else {
@@ -255,11 +284,30 @@ mod tests {
             let mut expected = a.tensors["w"].clone();
             narrow_f64(dtype, &exact, &mut expected.data);
             assert_eq!(merged(&[&a, &b], &[0.25, 0.75], Rule::Mean), expected, "{dtype:?}");
-            for rule in [Rule::Mean, Rule::Slerp] {
+            for rule in [Rule::Mean, Rule::Slerp, Rule::RowNorm] {
                 assert_eq!(merged(&[&a, &b], &[1.0, 0.0], rule), a.tensors["w"]);
-                assert_eq!(merged(&[&a, &a], &[0.5, 0.5], rule), a.tensors["w"]);
+                let same = merged(&[&a, &a], &[0.5, 0.5], rule);
+                assert!(rule == Rule::RowNorm || same == a.tensors["w"]);
             }
         }
+    }
+
+    #[test]
+    fn rows_keep_their_norms() {
+        let shape: &[(&str, &[usize])] = &[("w", &[500, 40])];
+        let (a, b) = (random_model(shape, DType::F64, 1), random_model(shape, DType::F32, 2));
+        let norms = |t: &Tensor| -> Vec<f64> {
+            t.view("w").to_f64().chunks(40).map(|r| r.iter().map(|v| v * v).sum::<f64>().sqrt()).collect()
+        };
+        let (x, y) = (norms(&a.tensors["w"]), norms(&b.tensors["w"]));
+        let found = merged(&[&a, &b], &[0.25, 0.75], Rule::RowNorm);
+        let mean = merged(&[&a, &b], &[0.25, 0.75], Rule::Mean);
+        for (i, norm) in norms(&found).into_iter().enumerate() {
+            assert!((norm - (0.25 * x[i] + 0.75 * y[i])).abs() < 1e-12);
+        }
+        // Directions are those of the mean.
+        let (f, m) = (found.view("w").to_f64(), mean.view("w").to_f64());
+        assert!((0..40).all(|k| (f[k] / f[0] - m[k] / m[0]).abs() < 1e-9));
     }
 
     #[test]

@@ -108,11 +108,6 @@ impl Layout {
         self.by_name.get(name).map(|i| &self.tensors[*i])
     }
 
-    /// Whether a perm lies inside units of another, so that permutations do not compose perm by perm.
-    pub fn is_nested(&self) -> bool {
-        self.tensors.iter().flat_map(|t| &t.axes).flatten().any(|p| p.depth > 0)
-    }
-
     /// Names of tensors of the model that no perm touches.
     pub fn untouched<'m>(&self, model: &'m dyn Model) -> Vec<&'m str> {
         model.names().into_iter().filter(|n| !self.by_name.contains_key(*n)).collect()

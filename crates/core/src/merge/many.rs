@@ -6,7 +6,7 @@
 
 use super::combine::mean_model;
 use super::distance::{Comparison, compare};
-use super::error::{MergeError, Result};
+use super::error::Result;
 use super::layout::Layout;
 use super::model::Model;
 use super::permutations::Permutations;
@@ -38,7 +38,7 @@ pub struct MatchedMany {
 /// precision.
 ///
 /// # Errors
-/// As [`match_weights`]; specs with pieces inside pieces, whose permutations do not compose.
+/// As [`match_weights`]; specs with pieces inside pieces whose permutations do not compose ([`Layout::then`]).
 pub fn merge_many(
     layout: &Layout,
     models: &[&dyn Model],
@@ -46,15 +46,12 @@ pub fn merge_many(
     seed: u64,
     observer: &dyn Observer,
 ) -> Result<MatchedMany> {
-    if layout.is_nested() {
-        return Err(MergeError::Unsupported {
-            what: "the spec has perms inside units of others, which cannot be matched to a mean of several models"
-                .into(),
-            hint: Some("--many anchor matches every model to the first".into()),
-        });
-    }
     let identity = Permutations::identity(layout.spec());
+    // Whether permutations compose is known before the work.
+    layout.inverse(&identity)?;
     let mut permutations = vec![identity.clone(); models.len()];
+    // Each match goes on from the last one: kicks would start the rounds again.
+    let config = &MatchConfig { kicks: Some(0), ..config.clone() };
     let orders = Stream::new(seed, "models");
     let mut history = vec![spread(layout, models, &permutations)?];
     let (mut converged, mut sweeps) = (false, 0);
@@ -81,8 +78,9 @@ pub fn merge_many(
         }
     }
     // Everything as the first model sees it.
-    let back = permutations[0].inverse();
-    let permutations: Vec<Permutations> = permutations[1..].iter().map(|p| p.then(&back)).collect();
+    let back = layout.inverse(&permutations[0])?;
+    let permutations: Vec<Permutations> =
+        permutations[1..].iter().map(|p| layout.then(p, &back)).collect::<Result<_>>()?;
     let pair = |(model, p): (&&dyn Model, &Permutations)| {
         Ok((compare(layout, models[0], *model, &identity)?, compare(layout, models[0], *model, p)?))
     };
@@ -96,4 +94,61 @@ fn spread(layout: &Layout, models: &[&dyn Model], permutations: &[Permutations])
     let all: Vec<(&dyn Model, &Permutations)> = models.iter().copied().zip(permutations).collect();
     let mean = mean_model(layout, &all)?;
     all.iter().map(|(model, p)| Ok(compare(layout, &mean, *model, p)?.total.distance)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{random_model, spec};
+    use super::super::{DType, MemoryModel, PermInfo, Piece};
+    use super::*;
+    use crate::observe::Silent;
+
+    /// A layer of heads in groups, with perms of the values' dimensions inside each group.
+    fn nested() -> Layout {
+        let heads = PermInfo { groups: Some(2), ..PermInfo::new(4) };
+        let inner = |k: usize| Piece { tile: 2, stride: Some(3), ..Piece::whole(format!("v{k}")).at(6 * k) };
+        let spec = spec(
+            &[("heads", heads), ("v0", PermInfo::new(3)), ("v1", PermInfo::new(3))],
+            &[
+                ("q", vec![vec![Piece::blocks("heads", 2)], vec![]]),
+                (
+                    "v",
+                    vec![
+                        vec![Piece::blocks("heads.outer", 3), Piece::whole("v0").at(0), Piece::whole("v1").at(3)],
+                        vec![],
+                    ],
+                ),
+                ("o", vec![vec![], vec![Piece::blocks("heads", 3), inner(0), inner(1)]]),
+            ],
+        );
+        Layout::new(spec, &model(1)).unwrap()
+    }
+
+    fn model(seed: u64) -> MemoryModel {
+        random_model(&[("q", &[8, 20]), ("v", &[6, 20]), ("o", &[20, 12])], DType::F32, seed)
+    }
+
+    #[test]
+    fn orders_of_one_model_come_back_to_it_and_the_spread_never_grows() {
+        let layout = nested();
+        let a = model(1);
+        let moved: Vec<MemoryModel> =
+            (2..4).map(|seed| layout.apply(&a, &Permutations::random(layout.spec(), seed, false))).collect();
+        let models: [&dyn Model; 3] = [&a, &moved[0], &moved[1]];
+        let found = merge_many(&layout, &models, &MatchConfig::default(), 0, &Silent).unwrap();
+        assert!(found.converged && found.history.windows(2).all(|w| w[1] <= w[0] * (1.0 + 1e-9)));
+        // Around the circle of models and back: 1 to 2 to 3 to 1.
+        let p = &found.permutations;
+        let between = layout.then(&layout.inverse(&p[0]).unwrap(), &p[1]).unwrap();
+        let around = layout.then(&layout.then(&p[0], &between).unwrap(), &layout.inverse(&p[1]).unwrap()).unwrap();
+        assert!(around.is_identity());
+        if found.history[found.history.len() - 1] == 0.0 {
+            assert_eq!(layout.apply(&moved[1], &p[1]).tensors, a.tensors);
+        }
+        let unlike = [model(5), model(6)];
+        let models: [&dyn Model; 3] = [&a, &unlike[0], &unlike[1]];
+        let found = merge_many(&layout, &models, &MatchConfig::default(), 0, &Silent).unwrap();
+        assert!(found.converged && found.history.windows(2).all(|w| w[1] <= w[0] * (1.0 + 1e-9)));
+        assert!(found.history[found.history.len() - 1] < found.history[0]);
+    }
 }

@@ -40,6 +40,11 @@ impl PermInfo {
         Self { size, solve: Solve::Match, groups: None }
     }
 
+    /// Whether matching may choose it.
+    pub fn is_free(&self) -> bool {
+        self.solve == Solve::Match
+    }
+
     /// Units per group; all units without groups.
     pub fn group_size(&self) -> usize {
         self.size / self.groups.unwrap_or(1)

@@ -8,6 +8,7 @@ mod curve;
 mod intervention;
 mod pair;
 mod several;
+mod ste;
 mod study;
 
 pub use activations::match_activations;
@@ -15,6 +16,7 @@ pub use curve::{Curves, Evaluation, params_of};
 pub use intervention::{ArmResult, INTERVENTION_POINTS, Intervention, intervene};
 pub use pair::{Distance, PairAnalysis, Spectrum, analyze_pair};
 pub use several::{Several, Side, analyze_several};
+pub use ste::{Ste, SteConfig, SteForm, match_ste};
 pub use study::{Study, StudyRow, StudyVariable, mlp_spec, model_of, study, train_model};
 
 use serde::Serialize;

@@ -119,22 +119,27 @@ def _like(handed, model):
 
 
 def _spec(spec):
-    """The spec's text, or `None` to derive one."""
+    """The spec's text and the graph's bytes, or `None` twice to derive one from the tensors."""
     if spec == "auto" or spec is None:
-        return None
+        return None, None
+    if str(spec).lower().endswith(".onnx"):
+        with open(spec, "rb") as file:
+            return None, file.read()
     with open(spec, encoding="utf-8") as file:
-        return file.read()
+        return file.read(), None
 
 
 def _run(models, spec, random_state, restarts, n_threads, progress, **more):
     given = [_given(model) for model in models]
+    text, graph = _spec(spec)
     found = _native.match_models(
         [tensors for tensors, _ in given],
-        _spec(spec),
+        text,
         _check.count(restarts, "restarts"),
         _check.seed(random_state),
         progress=_check.callback(progress),
         threads=_check.count(n_threads, "n_threads"),
+        graph=graph,
         **more,
     )
     return found, [model for _, model in given], json.loads(found["summary"])
@@ -148,7 +153,8 @@ def match(a, b, spec="auto", *, restarts=1, random_state=0, n_threads=None, prog
     a, b : dict of arrays, state_dict or path
         Models of one architecture; a path is a ``.safetensors`` file.
     spec : str or path
-        ``auto`` derives from names and shapes which axes move together; else a spec file of the command line.
+        ``auto`` derives from names and shapes which axes move together; else a spec file of the command line, or an
+        ``.onnx`` file whose graph tells.
     restarts : int
         Runs with different orders, of which the best is kept.
     random_state, n_threads, progress

@@ -69,6 +69,7 @@ def match_models(
     gamma: Optional[float] = None,
     progress: _Progress = None,
     threads: Optional[int] = None,
+    graph: Optional[bytes] = None,
 ) -> dict[str, Any]: ...
 
 class Table:

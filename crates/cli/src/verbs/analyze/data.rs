@@ -121,7 +121,7 @@ pub(crate) fn from_checkpoint(model: &Checkpoint, matrix: &Matrix) -> Result<Nor
 }
 
 /// Labels as the numbers of outputs.
-pub(super) fn class_numbers(labels: &Labels) -> Result<Vec<u32>, Failure> {
+pub(crate) fn class_numbers(labels: &Labels) -> Result<Vec<u32>, Failure> {
     let numbers: Vec<u32> = labels
         .classes
         .iter()

@@ -7,8 +7,8 @@ mod study;
 use std::path::PathBuf;
 
 use serde_json::json;
-use subspan::merge::{Layout, Model, Permutations, Spec, derive, match_weights};
-use subspan_io::{Checkpoint, OutputDirectory, read_spec, write_bytes_atomically, write_json};
+use subspan::merge::{Layout, Model, Permutations, match_weights};
+use subspan_io::{Checkpoint, OutputDirectory, write_bytes_atomically, write_json};
 use subspan_nets::analyze::{AnalyzeConfig, Evaluation, Method, PairAnalysis, Several, analyze_pair, analyze_several};
 use subspan_nets::{Architecture, Net};
 use subspan_report::{percent, significant};
@@ -16,7 +16,7 @@ use subspan_report::{percent, significant};
 use crate::failure::Failure;
 use crate::session::{Done, Session};
 use crate::summary::Summary;
-use crate::verbs::models::open;
+use crate::verbs::models::{open, resolve_spec};
 use data::{Data, Files};
 
 /// As typed.
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Two or more checkpoints of one architecture: .safetensors, or a directory with an index of shards
     #[arg(value_name = "MODEL", required_unless_present = "study", conflicts_with = "study")]
     models: Vec<String>,
-    /// Which units may change places: SPEC.toml, or auto: derived from names and shapes
+    /// Which units may change places: SPEC.toml, MODEL.onnx (derived from its graph), or auto: derived from names and shapes
     #[arg(long, value_name = "SPEC", default_value = "auto")]
     spec: String,
     /// How models are matched; activations needs --data
@@ -131,7 +131,9 @@ fn models(job: &Job, paths: &[String], spec: &str, arch: Option<&str>, session: 
     let checkpoints = open(paths)?;
     let first = &checkpoints[0];
     let mut notes = Vec::new();
-    let spec = resolve_spec(spec, first, &mut notes)?;
+    let (spec, source, more) = resolve_spec(spec, first, false)?;
+    notes.push(format!("spec {source}"));
+    notes.extend(more);
     let layout = Layout::new(spec, first)?;
     let data = match &job.files {
         Some(files) => Some(load(files, first, arch, &mut notes)?),
@@ -181,17 +183,6 @@ fn models(job: &Job, paths: &[String], spec: &str, arch: Option<&str>, session: 
     out.time(&record.seconds);
     out.warnings = warnings;
     Ok(Done { title, records: vec![record], summary: out })
-}
-
-/// The spec of a file, or the one that names and shapes give.
-fn resolve_spec(spec: &str, model: &Checkpoint, notes: &mut Vec<String>) -> Result<Spec, Failure> {
-    if spec != "auto" {
-        return Ok(read_spec(spec)?);
-    }
-    let derived = derive(model, model.config()?.as_ref(), false)?;
-    notes.push(format!("read as {}", derived.family));
-    notes.extend(derived.notes);
-    Ok(derived.spec)
 }
 
 /// The network of a checkpoint and the samples as it wants them.

@@ -16,7 +16,7 @@ use crate::assign::lap::{self, Warm};
 
 /// A change must raise `F` by more than this, relative to the perm's part of it: below lies the rounding of single-precision
 /// Gram matrices, and ties would flip for ever.
-const GAIN: f64 = 1e-7;
+pub(super) const GAIN: f64 = 1e-7;
 /// Gram matrices up to this side are added up in double precision as wholes; larger ones by blocks of rows.
 const WHOLE_SIDE: usize = 4096;
 /// Rows of such a block: enough work per packed column, 8 · 1024 · n bytes.
@@ -154,6 +154,37 @@ impl<'a> Solver<'a> {
         free.iter().all(|p| self.perms[*p].neighbours.is_empty() && !self.perms[*p].quadratic)
     }
 
+    /// How many other perms depend on a perm.
+    pub(super) fn n_neighbours(&self, p: usize) -> usize {
+        self.perms[p].neighbours.len()
+    }
+
+    /// Floating-point operations of solving every perm once: Gram matrices, and assignments as if they took `n³`.
+    pub(super) fn sweep_work(&self) -> f64 {
+        let of = |perm: &Perm| {
+            let n = perm.size as f64;
+            let columns = |t: &Term| {
+                let tensor = &self.layout.tensors[t.tensor];
+                tensor.shape.iter().product::<usize>() as f64 / n
+            };
+            2.0 * n * n * perm.groups.iter().flat_map(|g| &g.terms).map(columns).sum::<f64>() + n.powi(3)
+        };
+        self.perms.iter().map(of).sum()
+    }
+
+    /// Puts a perm elsewhere, whatever that does to `F`; what it does.
+    pub(super) fn put(&mut self, p: usize, to: Vec<usize>) -> Result<f64> {
+        let id = self.layout.perms[p].0.clone();
+        let old = self.permutations.get(&id).unwrap_or_default().to_vec();
+        if old == to {
+            return Ok(0.0);
+        }
+        self.permutations.set(&id, to);
+        self.versions[p] += 1;
+        self.perms[p].solved = None;
+        self.real_gain(p, &id, &old)
+    }
+
     /// Forgets the solutions that rest on updated Gram matrices; whether there were any.
     pub(super) fn distrust_updates(&mut self) -> bool {
         let mut any = false;
@@ -229,6 +260,14 @@ impl<'a> Solver<'a> {
         let mut before = self.permutations.clone();
         before.set(id, old.to_vec());
         Ok(part(&self.permutations)? - part(&before)?)
+    }
+
+    /// The cross-Gram matrix of a perm's units; zeros if no tensor has such places.
+    pub(super) fn gram(&mut self, p: usize) -> Result<Vec<f32>> {
+        let n = self.perms[p].size;
+        let mut costs = self.costs(p, false)?.unwrap_or_else(|| vec![0.0; n * n]);
+        costs.iter_mut().for_each(|c| *c = -*c);
+        Ok(costs)
     }
 
     /// `−G` of the perm's units, or of its groups as wholes; `None` if no tensor has such places.
