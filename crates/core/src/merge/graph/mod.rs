@@ -13,6 +13,7 @@ mod bind;
 mod fold;
 mod normalize;
 mod ops;
+mod positions;
 mod reshape;
 mod spec;
 mod walk;
