@@ -10,7 +10,8 @@ use crate::place::Place;
 /// Starts the program, waits until it has opened its output, and sends `signals` to it.
 fn interrupted(place: &Place, call: &str, signals: &[&str]) -> Output {
     let child = place.command(call).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    while !place.files().iter().any(|f| f.ends_with(".partial")) {
+    let opened = |directory: &str| place.files_in(directory).iter().any(|f| f.ends_with(".partial"));
+    while !opened("") && !(place.path("out").exists() && opened("out")) {
         std::thread::sleep(Duration::from_millis(1));
     }
     for signal in signals {
