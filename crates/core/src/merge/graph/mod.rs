@@ -99,7 +99,9 @@ pub fn derive_from_graph(graph: &Graph, model: &dyn Model, residual: bool) -> Re
     let mut best = Walk::new(graph, &binding, &choices).run()?;
     let mut split = 0;
     while split < best.splits.len().min(MOST_SPLITS) {
-        for factor in 1..best.splits[split] {
+        // Another factor is worth a try only where the chosen one stays.
+        let tries = if best.splits[split].moves { 1 } else { best.splits[split].n };
+        for factor in 1..tries {
             choices.resize(split + 1, 0);
             choices[split] = factor;
             let other = Walk::new(graph, &binding, &choices).run()?;

@@ -70,6 +70,7 @@ impl Walk<'_> {
                 let step = all[moving] / all[low];
                 (0..axis.len).for_each(|p| self.wires.tie(*axis, p, made, p / step % made.len));
                 factors[moving] = made;
+                self.moving.push(made);
             }
         }
         let mut made: Vec<Axis> = Vec::new();

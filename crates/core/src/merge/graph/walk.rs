@@ -46,8 +46,10 @@ pub(super) struct Walk<'g> {
     pub(super) wires: Wires,
     values: BTreeMap<&'g str, Value>,
     choices: &'g [usize],
-    /// Factors of every split met so far.
-    pub(super) splits: Vec<usize>,
+    /// Factors of every split met so far, ...
+    splits: Vec<usize>,
+    /// ... and the one that moves.
+    pub(super) moving: Vec<Axis>,
     pub(super) notes: Vec<String>,
     /// Axes that a normalisation sums over.
     pub(super) normalized: Vec<Axis>,
@@ -65,6 +67,7 @@ impl<'g> Walk<'g> {
             values: BTreeMap::new(),
             choices,
             splits: Vec::new(),
+            moving: Vec::new(),
             notes: Vec::new(),
             normalized: Vec::new(),
             attention: false,
@@ -106,15 +109,12 @@ impl<'g> Walk<'g> {
             };
             value.axes.iter().for_each(|a| self.wires.fix(*a));
         }
-        Ok(Finished::new(
-            self.wires,
-            &self.values,
-            self.splits,
-            self.notes,
-            &self.normalized,
-            self.attention,
-            self.graph,
-        ))
+        let mut splits = Vec::new();
+        for (n, axis) in self.splits.into_iter().zip(self.moving) {
+            splits.push(Split { n, moves: !self.wires.is_fixed(axis) });
+        }
+        let found = Finished::new(self.wires, &self.values, &self.normalized, self.graph);
+        Ok(Finished { splits, notes: self.notes, attention: self.attention, ..found })
     }
 
     /// Checks a computed shape against the one the file states.
@@ -215,9 +215,17 @@ pub(super) fn described(node: &GraphNode) -> String {
     if node.name.is_empty() { node.op.clone() } else { format!("{} ({})", node.op, node.name) }
 }
 
+/// A split of an axis.
+pub(super) struct Split {
+    /// Into so many factors.
+    pub(super) n: usize,
+    /// Whether the chosen factor moves after all.
+    pub(super) moves: bool,
+}
+
 /// What a pass found: the perms.
 pub(super) struct Finished {
-    pub(super) splits: Vec<usize>,
+    pub(super) splits: Vec<Split>,
     pub(super) notes: Vec<String>,
     pub(super) attention: bool,
     /// Axes of every parameter of the model, by name in the graph.
@@ -230,15 +238,7 @@ pub(super) struct Finished {
 }
 
 impl Finished {
-    fn new(
-        wires: Wires,
-        values: &BTreeMap<&str, Value>,
-        splits: Vec<usize>,
-        notes: Vec<String>,
-        normalized: &[Axis],
-        attention: bool,
-        graph: &Graph,
-    ) -> Self {
+    fn new(wires: Wires, values: &BTreeMap<&str, Value>, normalized: &[Axis], graph: &Graph) -> Self {
         let parameters: Vec<(String, Vec<Axis>)> = graph
             .parameters
             .iter()
@@ -271,6 +271,7 @@ impl Finished {
         let summed: BTreeSet<u32> =
             normalized.iter().flat_map(|a| (0..a.len).filter_map(|i| wires.wire(*a, i)).collect::<Vec<_>>()).collect();
         let normalized = perms.iter().map(|p| summed.contains(&p[0])).collect();
+        let (splits, notes, attention) = (Vec::new(), Vec::new(), false);
         Self { splits, notes, attention, parameters, wires, perms, normalized }
     }
 
