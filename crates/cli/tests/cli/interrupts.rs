@@ -11,7 +11,8 @@ use crate::place::Place;
 fn interrupted(place: &Place, call: &str, signals: &[&str]) -> Output {
     let child = place.command(call).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let opened = |directory: &str| place.files_in(directory).iter().any(|f| f.ends_with(".partial"));
-    while !opened("") && !(place.path("out").exists() && opened("out")) {
+    let anywhere = || opened("") || (place.path("out").exists() && opened("out"));
+    while !anywhere() {
         std::thread::sleep(Duration::from_millis(1));
     }
     for signal in signals {
