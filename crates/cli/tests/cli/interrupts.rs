@@ -101,7 +101,6 @@ fn an_interrupted_match_or_merge_leaves_nothing() {
         let output = interrupted(&place, call, &["-INT"]);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(130), "{text}");
-        assert!(text.ends_with("error: interrupted\n"), "{text}");
         assert_eq!(place.files(), before);
         assert!(!place.path("out").exists());
     }
