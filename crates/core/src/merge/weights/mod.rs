@@ -6,9 +6,8 @@
 //! perms that may move share a tensor, that is the global optimum.
 //!
 //! Ainsworth, Hayase, Srinivasa (2209.04836), algorithm 1. Ours: perms whose neighbours did not move are not solved again;
-//! partial Gram matrices are kept and updated where only few columns moved; assignments start from the last duals. The first run
-//! takes the perms with the most neighbours first (residual streams), the others then follow. Where a run is cheap it is followed
-//! by **kicks**: some units of one such perm change places in pairs, all others follow, the descent goes on, and the better end is kept
+//! partial Gram matrices are kept and updated where only few columns moved; assignments start from the last duals. Where a run is
+//! cheap, the first one takes the perms with the most neighbours first (residual streams), and every run is followed by **kicks**: some units of one such perm change places in pairs, all others follow, the descent goes on, and the better end is kept
 //! (iterated local search).
 
 mod nested;
@@ -197,8 +196,10 @@ impl<'a> Descent<'a> {
 
     fn run(mut self, config: &MatchConfig, observer: &dyn Observer) -> Result<Matched> {
         observer.event(Event::Phase { name: "solve", total: Some(self.free.len() as u64) });
+        let affordable = self.affordable(config);
+        self.by_neighbours &= affordable > 0;
         let mut converged = self.descend(None, config.max_sweeps, observer)?;
-        let kicks = if converged { self.affordable(config) } else { 0 };
+        let kicks = if converged { affordable } else { 0 };
         let mut best = (self.objective(), self.solver.permutations.clone(), self.history.len());
         for kick in 0..kicks {
             let kicked = self.kick(kick)?;
