@@ -6,9 +6,10 @@
 //! perms that may move share a tensor, that is the global optimum.
 //!
 //! Ainsworth, Hayase, Srinivasa (2209.04836), algorithm 1. Ours: perms whose neighbours did not move are not solved again;
-//! partial Gram matrices are kept and updated where only few columns moved; assignments start from the last duals. Where a run is
-//! cheap, the first one takes the perms with the most neighbours first (residual streams), and every run is followed by **kicks**: some units of one such perm change places in pairs, all others follow, the descent goes on, and the better end is kept
-//! (iterated local search).
+//! partial Gram matrices are kept and updated where only few columns moved; assignments start from the last duals. Where a
+//! sweep is cheap, the first run takes the perms with the most neighbours first (residual streams), and every run is followed
+//! by **kicks**: some units of one such perm change places in pairs, all others follow, the descent goes on, and the better end
+//! is kept (iterated local search).
 
 mod nested;
 mod solve;
