@@ -2,7 +2,8 @@
 
 use super::super::error::Result;
 use super::axes::{Axis, Wires};
-use super::walk::Walk;
+use super::walk::{Value, Walk, described, output};
+use super::{GraphNode, refuse};
 
 impl Walk<'_> {
     /// The axes of a value whose elements are listed in the same order in another shape. An axis that is split lets one factor move
@@ -98,4 +99,28 @@ impl Walk<'_> {
         made.reverse();
         made
     }
+}
+
+/// The target of a reshape without zeros (as they are) and minus ones (what is left).
+pub(super) fn whole_shape(node: &GraphNode, x: &Value, to: &[i64]) -> Result<Vec<usize>> {
+    let from = x.shape();
+    let zero_is_zero = node.int("allowzero") == Some(1);
+    let mut shape: Vec<i64> = to
+        .iter()
+        .enumerate()
+        .map(|(k, n)| if *n == 0 && !zero_is_zero { from.get(k).map_or(0, |n| *n as i64) } else { *n })
+        .collect();
+    let total: usize = from.iter().product();
+    if let Some(open) = shape.iter().position(|n| *n == -1) {
+        let rest: i64 = shape.iter().filter(|n| **n != -1).product();
+        shape[open] = if rest > 0 { total as i64 / rest } else { 0 };
+    }
+    let out: Vec<usize> = shape.iter().map(|n| (*n).max(0) as usize).collect();
+    if out.iter().product::<usize>() != total || total == 0 {
+        return refuse(
+            output(node),
+            format!("comes from {} of {from:?} to {to:?}, which is another size", described(node)),
+        );
+    }
+    Ok(out)
 }
