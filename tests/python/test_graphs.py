@@ -3,7 +3,7 @@
 import numpy as np
 import onnxruntime
 import pytest
-from test_merge import load, save
+from test_matching import load, save
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402

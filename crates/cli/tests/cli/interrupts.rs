@@ -62,7 +62,7 @@ fn work_that_does_not_look_up_is_stopped_by_a_second_interrupt_or_after_a_while(
 
 /// A pair of checkpoints whose matching takes a while.
 fn wide_models(place: &Place) {
-    const WIDTH: usize = 1000;
+    const WIDTH: usize = 400;
     let shapes = [
         ("l0.weight", [WIDTH, 300]),
         ("l1.weight", [WIDTH, WIDTH]),
@@ -92,8 +92,8 @@ fn wide_models(place: &Place) {
 #[test]
 fn an_interrupted_match_or_merge_leaves_nothing() {
     for call in [
-        "match a.safetensors b.safetensors -o out --restarts 50",
-        "merge a.safetensors b.safetensors c.safetensors -o m.safetensors --restarts 50",
+        "match a.safetensors b.safetensors -o out --restarts 5000",
+        "merge a.safetensors b.safetensors c.safetensors -o m.safetensors --restarts 5000",
     ] {
         let place = Place::new();
         wide_models(&place);
@@ -111,7 +111,7 @@ fn a_killed_merge_leaves_no_output_under_its_name() {
     let place = Place::new();
     wide_models(&place);
     // Nothing can clean up after this signal, but what is there is not taken for an output.
-    let output = interrupted(&place, "merge a.safetensors b.safetensors -o m.safetensors --restarts 50", &["-KILL"]);
+    let output = interrupted(&place, "merge a.safetensors b.safetensors -o m.safetensors --restarts 5000", &["-KILL"]);
     assert!(!output.status.success() && !place.path("m.safetensors").exists());
     let left: Vec<String> = place.files().into_iter().filter(|f| !f.ends_with(".safetensors")).collect();
     assert!(left.iter().all(|f| f.ends_with(".partial")), "{left:?}");
