@@ -169,7 +169,6 @@ def test_a_graph_of_another_model_is_refused(cli):
 
 def test_what_pytorch_exports_is_understood(cli):
     torch = pytest.importorskip("torch")
-    pytest.importorskip("onnxscript")
     nn = torch.nn
 
     class Block(nn.Module):
