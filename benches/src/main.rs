@@ -7,6 +7,7 @@ mod kernels;
 mod lap;
 mod llama;
 mod measure;
+mod predict;
 mod step;
 
 use std::process::ExitCode;
@@ -14,8 +15,9 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: subspan-benches <command>
 
   kernels [--json FILE]      the inner loops of subspan-linalg against gemm and memory bandwidth; raw data to FILE
-  step [C,D,K ..] [--json FILE]
-                             one step of the optimizer of class subspaces (momentum, projection, move), one thread, f32
+  step [C,D,K ..] [--threads T] [--json FILE]
+                             one step of the optimizer of class subspaces (momentum, projection, move), f32, on T threads (1)
+  predict                    probabilities of a subspace classifier against the matrix product inside
   cluster [PART ..] [--json FILE]
                              a training step of clustering (exact, shortcut), Sinkhorn, the graph of nearest rows, predictions
                              and a fit. Parts: step, sinkhorn, graph, predict, fit
@@ -40,8 +42,8 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["kernels"] => kernels::run(None),
         ["kernels", "--json", file] => kernels::run(Some(file)),
-        ["step", shapes @ .., "--json", file] => step::run(shapes, Some(file)),
-        ["step", shapes @ ..] => step::run(shapes, None),
+        ["step", flags @ ..] => step(flags),
+        ["predict"] => predict::run(),
         ["cluster", parts @ .., "--json", file] => cluster::run(parts, Some(file)),
         ["cluster", parts @ ..] => cluster::run(parts, None),
         ["cluster-step", kind @ ("exact" | "fast"), repeats] => match repeats.parse() {
@@ -74,6 +76,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn step(mut flags: &[&str]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let (mut threads, mut file) = (1, None);
+    while let [shapes @ .., flag @ ("--threads" | "--json"), value] = flags {
+        if *flag == "--json" {
+            file = Some(*value);
+        } else {
+            threads = value.parse()?;
+        }
+        flags = shapes;
+    }
+    step::run(flags, threads, file)
 }
 
 fn merge(data: &str, out: &str, flags: &[&str]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

@@ -217,7 +217,7 @@ impl Reader<'_> {
         let temperature = self.scale("temperature")?;
         let (scorer, n_cols) = if self.tensors.tensor("subspaces").is_ok() {
             let gamma = self.scale("gamma")?;
-            let (frames, n_cols) = self.frames(["subspaces", "offsets"], n_classes, None, 1)?;
+            let (frames, n_cols) = self.frames(["subspaces", "offsets"], n_classes, None)?;
             let center = self.optional_f32("center", &[n_cols])?;
             (Scorer::Subspaces { frames, gamma, center }, n_cols)
         } else {
@@ -232,7 +232,7 @@ impl Reader<'_> {
             (Scorer::Linear { weights, bias }, n_cols)
         };
         let reconstruction = if self.tensors.tensor("recon_subspaces").is_ok() {
-            let (frames, _) = self.frames(["recon_subspaces", "recon_offsets"], n_classes, Some(n_cols), 0)?;
+            let (frames, _) = self.frames(["recon_subspaces", "recon_offsets"], n_classes, Some(n_cols))?;
             Some(Reconstruction { frames, center: self.optional_f32("recon_center", &[n_cols])? })
         } else {
             None
@@ -240,13 +240,12 @@ impl Reader<'_> {
         Ok(Model { classes: header.classes, n_cols, scorer, temperature, reconstruction })
     }
 
-    /// Frames and their number of columns; each class has at least `least` rows.
+    /// Frames and their number of columns. A class may have no row: one that an online learner has not met.
     fn frames(
         &self,
         [rows_name, offsets_name]: [&str; 2],
         n_classes: usize,
         n_cols: Option<usize>,
-        least: usize,
     ) -> Result<(Frames, usize)> {
         let (rows, shape) = self.f32(rows_name)?;
         let [n_rows, found] = shape[..] else {
@@ -260,7 +259,7 @@ impl Reader<'_> {
         let fits = offsets.len() == n_classes + 1
             && offsets.first() == Some(&0)
             && offsets.last() == Some(&n_rows)
-            && offsets.windows(2).all(|o| o[0] + least <= o[1] && o[1] - o[0] <= found);
+            && offsets.windows(2).all(|o| o[0] <= o[1] && o[1] - o[0] <= found);
         if !fits {
             let detail = format!("{n_classes} classes do not share {n_rows} rows of {found} columns this way");
             return Err(self.corrupt(offsets_name, detail));

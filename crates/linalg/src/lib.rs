@@ -11,6 +11,7 @@
 //! | products of tall matrices, `f32` or `f64` | [`gemm`] | `2 m n k` |
 //! | scans of reduced costs for assignment | [`scan`] | `n` per row |
 //! | inner products and combinations of few long rows | [`frames`] | `2 k² d`, `4 k² d` |
+//! | rows of length one | [`par_unit_rows`] | `3 d` per row |
 //! | whitening factor of a Gram matrix | [`whiten`] | `≈ d³` |
 //! | Cholesky, eigen, SVD, QR | [`factor`] | `O(d³)` |
 //!
@@ -30,12 +31,14 @@ mod real;
 pub mod scan;
 mod simd;
 mod sparse;
+mod unit;
 mod whiten;
 
 pub use factor::{Cholesky, Eigh, PsdFactor, ThinSvd, cholesky, eigh, psd_factor, qr_factor, solve_psd, thin_svd};
 pub use mat::Mat;
 pub use par::{par_gram, par_mul_vec, par_row_norms_sq, par_tr_mul_vec, par_weighted_gram};
 pub use real::Real;
+pub use unit::par_unit_rows;
 pub use whiten::{Whitener, column_scales, precondition, whiten};
 
 /// Why a factorization could not be computed.

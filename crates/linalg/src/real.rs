@@ -3,14 +3,76 @@
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 
 mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
+    use pulp::Simd;
+
+    use crate::frames::{Accumulate, Combine, CombineBoth, Dots};
+    use crate::simd::dispatch;
+
+    /// Vectors of either precision, so that one kernel serves both.
+    pub trait Vectors: Copy {
+        type Vector<S: Simd>: Copy;
+
+        fn splat<S: Simd>(simd: S, value: Self) -> Self::Vector<S>;
+
+        /// `a b + c` with one rounding.
+        fn mul_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
+
+        /// The same of one value.
+        fn fused(a: Self, b: Self, c: Self) -> Self;
+
+        /// The kernels on frames, compiled here once and not by every crate that calls them.
+        fn dots(kernel: Dots<'_, Self>);
+        fn accumulate(kernel: Accumulate<'_, Self>);
+        fn combine(kernel: Combine<'_, Self>);
+        fn combine_both(kernel: CombineBoth<'_, Self>);
+    }
+
+    macro_rules! vectors {
+        ($t:ty, $vector:ident, $splat:ident, $mul_add:ident) => {
+            impl Vectors for $t {
+                type Vector<S: Simd> = S::$vector;
+
+                #[inline(always)]
+                fn splat<S: Simd>(simd: S, value: Self) -> S::$vector {
+                    simd.$splat(value)
+                }
+
+                #[inline(always)]
+                fn mul_add<S: Simd>(simd: S, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
+                    simd.$mul_add(a, b, c)
+                }
+
+                #[inline(always)]
+                fn fused(a: Self, b: Self, c: Self) -> Self {
+                    a.mul_add(b, c)
+                }
+
+                fn dots(kernel: Dots<'_, Self>) {
+                    dispatch(kernel);
+                }
+
+                fn accumulate(kernel: Accumulate<'_, Self>) {
+                    dispatch(kernel);
+                }
+
+                fn combine(kernel: Combine<'_, Self>) {
+                    dispatch(kernel);
+                }
+
+                fn combine_both(kernel: CombineBoth<'_, Self>) {
+                    dispatch(kernel);
+                }
+            }
+        };
+    }
+
+    vectors!(f32, f32s, splat_f32s, mul_add_f32s);
+    vectors!(f64, f64s, splat_f64s, mul_add_f64s);
 }
 
 /// `f32` or `f64`: the storage of the kernels that exist in both ([`crate::gemm`], [`crate::frames`]).
 pub trait Real:
-    sealed::Sealed
+    sealed::Vectors
     + Copy
     + Default
     + PartialEq

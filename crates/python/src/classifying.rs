@@ -3,7 +3,7 @@
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
-use subspan::classify::{self, Config, Dim, Frames, Labelled, Method, Model, Scorer};
+use subspan::classify::{self, Config, Dim, Frames, Labelled, Method, Model, Online, OnlineConfig, Scorer};
 use subspan::{Mat, Subspace};
 use subspan_io::{AtomicFile, model_from_bytes, model_to_bytes, read_model, write_model};
 
@@ -173,6 +173,67 @@ impl Classifier {
     #[classmethod]
     fn from_bytes(_: &Bound<'_, PyType>, bytes: &[u8]) -> PyResult<Self> {
         Ok(Self { model: model_from_bytes("the pickled classifier", bytes).map_err(of_io)? })
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
+        Ok((py.get_type::<Self>().getattr("from_bytes")?, (self.to_bytes(py)?,)))
+    }
+}
+
+/// A classifier that learns from a stream.
+#[pyclass(module = "subspan._native")]
+pub(crate) struct Learner {
+    online: Online,
+}
+
+#[pymethods]
+impl Learner {
+    #[new]
+    fn new(classes: Vec<String>, n_features: usize, k: usize, gamma: f64, rate: f64) -> PyResult<Self> {
+        let config = OnlineConfig { dim: k, gamma, rate, ..OnlineConfig::default() };
+        Ok(Self { online: Online::new(&classes, n_features, config).map_err(of_library)? })
+    }
+
+    /// Goes on from a trained classifier.
+    #[classmethod]
+    fn of(_: &Bound<'_, PyType>, classifier: &Classifier, rate: f64) -> PyResult<Self> {
+        let config = OnlineConfig { dim: 1, rate, ..OnlineConfig::default() };
+        Ok(Self { online: Online::from_model(&classifier.model, config).map_err(of_library)? })
+    }
+
+    /// Learns from samples in their order.
+    #[pyo3(signature = (x, codes, threads=None))]
+    fn learn<'py>(
+        &mut self,
+        py: Python<'py>,
+        x: Matrix<'py>,
+        codes: PyReadonlyArray1<'py, u32>,
+        threads: Option<usize>,
+    ) -> PyResult<()> {
+        let (values, codes, online) = (x.view(), column(&codes)?, &mut self.online);
+        Caller { py, progress: None, threads }.run(move |observer| online.learn(&values, codes, observer))
+    }
+
+    /// The classifier as it is now.
+    fn classifier(&self) -> Classifier {
+        Classifier { model: self.online.model() }
+    }
+
+    /// Samples learned from.
+    #[getter]
+    fn seen(&self) -> u64 {
+        self.online.seen()
+    }
+
+    /// The state.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.online.to_bytes().map_err(of_library)?))
+    }
+
+    /// Goes on where `to_bytes` was taken.
+    #[classmethod]
+    fn from_bytes(_: &Bound<'_, PyType>, bytes: &[u8]) -> PyResult<Self> {
+        Ok(Self { online: Online::from_bytes(bytes).map_err(of_library)? })
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {

@@ -37,12 +37,14 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(classifying::train, m)?)?;
     m.add_function(wrap_pyfunction!(clustering::find_clusters, m)?)?;
     m.add_function(wrap_pyfunction!(reference::doubly_stochastic, m)?)?;
+    m.add_function(wrap_pyfunction!(reference::descend, m)?)?;
     m.add_function(wrap_pyfunction!(reference::geodesic_step, m)?)?;
     m.add_function(wrap_pyfunction!(reference::head_loss, m)?)?;
     m.add_function(wrap_pyfunction!(reference::orthonormal_rows, m)?)?;
     m.add_function(wrap_pyfunction!(reference::published_loss, m)?)?;
     m.add_function(wrap_pyfunction!(reference::rates, m)?)?;
     m.add_function(wrap_pyfunction!(merging::match_models, m)?)?;
+    m.add_class::<classifying::Learner>()?;
     m.add_class::<clustering::Clustering>()?;
     m.add_class::<tables::Table>()?;
     m.add_class::<classifying::Classifier>()

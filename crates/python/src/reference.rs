@@ -4,8 +4,8 @@ use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::prelude::*;
 use subspan::assign::sinkhorn::{Diagonal, Options, project, project_gradient};
 use subspan::classify::head::{Head, cross_entropy};
-use subspan::classify::step::{StepOptions, step};
-use subspan::classify::{MomentumMode, orthonormalize};
+use subspan::classify::step::{self, StepOptions};
+use subspan::classify::{MomentumMode, Update, orthonormalize};
 use subspan::cluster::learn::published::published_step;
 use subspan::cluster::rate::{Columns, rate_gradient};
 
@@ -28,9 +28,30 @@ pub(crate) fn geodesic_step<'py>(
     let n_cols = frame.as_array().ncols();
     let (mut frame, mut buffer) = (frame.to_vec()?, buffer.to_vec()?);
     let momentum = if transported { MomentumMode::Transported } else { MomentumMode::Ambient };
-    let options = StepOptions { momentum, reorthogonalize, max_angle };
-    let report = step(&mut frame, &mut buffer, n_cols, a, options).map_err(of_library)?;
+    let options = StepOptions { momentum, reorthogonalize, max_angle, ..StepOptions::default() };
+    let report = step::step(&mut frame, &mut buffer, n_cols, a, options).map_err(of_library)?;
     Ok((matrix(py, frame, n_cols)?, matrix(py, buffer, n_cols)?, report.angle))
+}
+
+type Descended<'py> = (Bound<'py, PyArray2<f64>>, Bound<'py, PyArray2<f64>>);
+
+/// One step of descent with momentum, by the series or as published: the new frame and buffer.
+#[pyfunction]
+pub(crate) fn descend<'py>(
+    py: Python<'py>,
+    frame: PyReadonlyArray2<'py, f64>,
+    buffer: PyReadonlyArray2<'py, f64>,
+    gradient: PyReadonlyArray2<'py, f64>,
+    rates: [f64; 2],
+    reorthogonalize: bool,
+    literal: bool,
+) -> PyResult<Descended<'py>> {
+    let n_cols = frame.as_array().ncols();
+    let (mut frame, mut buffer, gradient) = (frame.to_vec()?, buffer.to_vec()?, gradient.to_vec()?);
+    let update = if literal { Update::Literal } else { Update::Series };
+    let options = StepOptions { reorthogonalize, update, ..StepOptions::default() };
+    step::descend(&mut frame, &mut buffer, &gradient, n_cols, rates, options).map_err(of_library)?;
+    Ok((matrix(py, frame, n_cols)?, matrix(py, buffer, n_cols)?))
 }
 
 type Loss<'py> = (f64, Bound<'py, PyArray2<f64>>, Bound<'py, PyArray2<f64>>);

@@ -71,6 +71,36 @@ def test_a_pickled_model_predicts_the_same_bits(model):
     assert again.get_params() == fitted.get_params()
 
 
+def test_a_classifier_learns_from_a_stream_and_goes_on_after_pickling():
+    x, y = blobs_of_lines(1200)
+    names = np.array(["ash", "birch", "cedar", "date"])[y]
+    model = subspan.GrassmannClassifier(k=2)
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        model.partial_fit(x[:10], names[:10])
+    model.partial_fit(x[:50], names[:50], classes=np.unique(names))
+    assert model.predict(x[:5]).shape == (5,) and model.predict_proba(x).shape == (1200, 4)
+    again = pickle.loads(pickle.dumps(model))
+    for part in (model, again):
+        for at in range(50, 1000, 100):
+            part.partial_fit(x[at:at + 100], names[at:at + 100])
+    assert np.array_equal(model.predict_proba(x), again.predict_proba(x))
+    assert model.score(x[1000:], names[1000:]) > 0.9 and model.summary_["samples_seen"] == 1050
+    with pytest.raises(ValueError, match="not among the classes: .*elm"):
+        model.partial_fit(x[:1], ["elm"])
+    with pytest.raises(ValueError, match="call fit"):
+        model.ood_score(x)
+
+
+def test_a_stream_goes_on_from_a_fitted_classifier():
+    x, y = blobs_of_lines(600)
+    model = subspan.GrassmannClassifier(k=2, epochs=3).fit(x[:200], y[:200])
+    before = model.score(x[400:], y[400:])
+    model.partial_fit(x[200:400], y[200:400])
+    assert model.score(x[400:], y[400:]) >= before - 0.05
+    # A new fit forgets the stream.
+    assert np.isfinite(model.fit(x, y).ood_score(x)).all()
+
+
 def test_a_sampler_resamples_arrays_and_frames():
     import pandas
 

@@ -1,5 +1,6 @@
 //! CLAFIC (Watanabe): the leading eigenvectors of each class's uncentred correlation matrix, in closed form.
 
+use rayon::prelude::*;
 use subspan_linalg::{Mat, eigh, gemm, par_gram};
 
 use super::geometry;
@@ -20,7 +21,7 @@ pub(crate) struct Spectrum {
     directions: Vec<f32>,
 }
 
-/// The up to `k` leading directions of every class among `rows`, class by class.
+/// The up to `k` leading directions of every class among `rows`, classes in parallel.
 ///
 /// Cost per class of `n` samples in `d` dimensions: `n d²` or `n² d` flop, whichever is less, and an eigenproblem of that side.
 pub(crate) fn spectra(
@@ -36,7 +37,7 @@ pub(crate) fn spectra(
         }
         spectrum(data, members, center, k)
     };
-    data.members(rows).iter().map(one).collect()
+    data.members(rows).par_iter().map(one).collect()
 }
 
 fn spectrum(data: &Labelled<'_>, members: &[usize], center: Option<&[f32]>, k: usize) -> Result<Spectrum> {
@@ -47,36 +48,27 @@ fn spectrum(data: &Labelled<'_>, members: &[usize], center: Option<&[f32]>, k: u
         normalize(&mut values, d, center);
         Ok(values.into_iter().map(f64::from).collect())
     };
-    let small = (n <= d).then(|| block(members)).transpose()?;
-    let matrix = match &small {
-        Some(rows) => {
-            let mut products = vec![0.0; n * n];
-            gemm::mul_transposed(rows, rows, d, &mut products);
-            Mat::from_vec(n, n, products)
-        }
-        None => {
-            let mut sum = Mat::zeros(d, d);
-            for rows in members.chunks(BLOCK) {
-                let part = par_gram(&block(rows)?, d);
-                sum.as_mut_slice().iter_mut().zip(part.as_slice()).for_each(|(s, p)| *s += p);
-            }
-            sum
-        }
-    };
-    let eigen = eigh(&matrix)?;
+    if n <= d {
+        return Spectrum::of_rows(&block(members)?, d, k);
+    }
+    let mut sum = Mat::zeros(d, d);
+    for rows in members.chunks(BLOCK) {
+        let part = par_gram(&block(rows)?, d);
+        sum.as_mut_slice().iter_mut().zip(part.as_slice()).for_each(|(s, p)| *s += p);
+    }
+    leading(&sum, n, k, |direction, _| direction)
+}
+
+/// The leading eigenvectors of a correlation matrix of `n` samples; `map` brings one, with its eigenvalue, to the samples' space.
+fn leading(matrix: &Mat, n: usize, k: usize, map: impl Fn(Vec<f64>, f64) -> Vec<f64>) -> Result<Spectrum> {
+    let eigen = eigh(matrix)?;
     let side = eigen.values.len();
     let largest = eigen.values.last().copied().unwrap_or(0.0);
     let kept = (0..side.min(k)).take_while(|i| eigen.values[side - 1 - i] > RANK_CUT * largest).count();
-    let mut spectrum = Spectrum { values: Vec::new(), directions: Vec::with_capacity(kept * d) };
+    let mut spectrum = Spectrum { values: Vec::new(), directions: Vec::new() };
     for i in 0..kept {
         let value = eigen.values[side - 1 - i];
-        let mut direction = eigen.vectors.col(side - 1 - i);
-        if let Some(rows) = &small {
-            let mut mapped = vec![0.0; d];
-            gemm::mul(&direction, n, rows, d, &mut mapped);
-            mapped.iter_mut().for_each(|v| *v /= value.sqrt());
-            direction = mapped;
-        }
+        let direction = map(eigen.vectors.col(side - 1 - i), value);
         let peak = direction.iter().fold(0.0, |peak: f64, v| if v.abs() > peak.abs() { *v } else { peak });
         spectrum.directions.extend(direction.iter().map(|v| (v * peak.signum()) as f32));
         spectrum.values.push(value / n as f64);
@@ -85,6 +77,24 @@ fn spectrum(data: &Labelled<'_>, members: &[usize], center: Option<&[f32]>, k: u
 }
 
 impl Spectrum {
+    /// Of rows in memory that are not many, through their inner products; `n² d` flop and an eigenproblem of side `n`.
+    pub(crate) fn of_rows(rows: &[f64], d: usize, k: usize) -> Result<Self> {
+        let n = rows.len() / d;
+        let mut products = vec![0.0; n * n];
+        gemm::mul_transposed(rows, rows, d, &mut products);
+        leading(&Mat::from_vec(n, n, products), n, k, |direction, value| {
+            let mut mapped = vec![0.0; d];
+            gemm::mul(&direction, n, rows, d, &mut mapped);
+            mapped.iter_mut().for_each(|v| *v /= value.sqrt());
+            mapped
+        })
+    }
+
+    /// The directions, unit rows.
+    pub(crate) fn directions(&self) -> &[f32] {
+        &self.directions
+    }
+
     /// A frame of `k` rows: the leading directions, then random ones where the class has too few; and how many were random.
     pub(crate) fn frame(&self, k: usize, n_cols: usize, class: usize, seed: u64) -> Result<(Vec<f32>, usize)> {
         let own = self.values.len().min(k);

@@ -1,7 +1,7 @@
 //! What a classifier is asked to be.
 
 use super::model::Frames;
-use super::step::MomentumMode;
+use super::step::{MomentumMode, Update};
 use crate::error::{Error, Result};
 
 /// How classes are scored and learned.
@@ -76,6 +76,11 @@ pub struct Config {
     pub momentum: f64,
     /// How the buffer is carried along.
     pub momentum_mode: MomentumMode,
+    /// How a step is computed; [`Update::Literal`] is slow and there for comparisons.
+    pub update: Update,
+    /// Angle in radians that a class's subspace may miss while steps that hardly touch it are left out; 0 to leave out none. Pays
+    /// with far more classes than a batch has samples. Needs [`MomentumMode::Transported`], which makes up for idle steps exactly.
+    pub lazy_tau: f64,
     /// Samples per step.
     pub batch_size: usize,
     /// Passes over the samples; `None` for as many as make about [`STEPS`] steps, between 10 and 30.
@@ -113,6 +118,8 @@ impl Default for Config {
             lr: 0.1,
             momentum: 0.9,
             momentum_mode: MomentumMode::Ambient,
+            update: Update::Series,
+            lazy_tau: 0.0,
             batch_size: 256,
             epochs: None,
             patience: None,
@@ -154,6 +161,15 @@ impl Config {
         at_least_one("reorth_every", self.reorth_every)?;
         if !(0.0..1.0).contains(&self.momentum) {
             return Err(Error::parameter("momentum", self.momentum, "at least 0 and less than 1"));
+        }
+        if !(self.lazy_tau >= 0.0 && self.lazy_tau.is_finite()) {
+            return Err(Error::parameter("lazy_tau", self.lazy_tau, "an angle of at least 0"));
+        }
+        if self.lazy_tau > 0.0 && self.momentum_mode != MomentumMode::Transported {
+            return Err(Error::parameter("momentum mode", "ambient", "transported where lazy_tau is above 0"));
+        }
+        if self.update == Update::Literal && self.momentum_mode != MomentumMode::Ambient {
+            return Err(Error::parameter("momentum mode", "transported", "ambient with the literal update"));
         }
         if !(self.held_out > 0.0 && self.held_out < 1.0) {
             return Err(Error::parameter("held-out share", self.held_out, "between 0 and 1, both excluded"));

@@ -32,7 +32,7 @@ pub fn orthonormalize<T: Real>(frame: &mut [T], n_cols: usize) -> Result<()> {
 pub fn orthonormality_defect<T: Real>(frame: &[T], n_cols: usize) -> f64 {
     let k = frame.len() / n_cols;
     let mut n = vec![0.0; k * k];
-    frames::cross(frame, frame, n_cols, &mut n);
+    frames::inner(frame, n_cols, &mut n);
     n.iter_mut().step_by(k + 1).for_each(|v| *v -= 1.0);
     n.iter().fold(0.0, |max, v| if v.is_nan() { f64::NAN } else { v.abs().max(max) })
 }

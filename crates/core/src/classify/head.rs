@@ -4,10 +4,13 @@
 //! targets, times the sample's share of the batch) and `u_c = z_c / ‖z_c‖`:
 //! `∂L/∂P_c = γ Σ g_c u_c x̂ᵀ` and `∂L/∂x̂ = γ Σ_c g_c P_cᵀ u_c`. At `z_c = 0` the subgradient 0 is taken.
 
+use rayon::prelude::*;
 use subspan_linalg::{Real, gemm};
 
 /// Below this a projection has no direction, and a row no length.
 const TINY: f64 = 1e-12;
+/// Fewest rows per task where rows are small work.
+pub(crate) const TASK_ROWS: usize = 16;
 
 /// The shape of a head: `offsets[c]..offsets[c + 1]` are the rows of class `c` in the stacked frames.
 #[derive(Debug, Clone, Copy)]
@@ -41,10 +44,14 @@ impl<T: Real> Head<'_, T> {
         let b = x.len() / self.n_cols;
         let mut z = vec![T::default(); b * self.n_dims()];
         gemm::mul_transposed(x, self.frames, self.n_cols, &mut z);
-        let mut logits = Vec::with_capacity(b * self.n_classes());
-        for z in z.chunks_exact(self.n_dims()) {
-            logits.extend(self.offsets.windows(2).map(|o| self.gamma * norm(&z[o[0]..o[1]])));
-        }
+        let mut logits = vec![0.0; b * self.n_classes()];
+        // Without any direction (an online learner's first moments) all logits are zero.
+        let rows = z.par_chunks_exact(self.n_dims().max(1)).zip(logits.par_chunks_exact_mut(self.n_classes()));
+        rows.with_min_len(TASK_ROWS).for_each(|(z, logits)| {
+            for (o, logit) in self.offsets.windows(2).zip(logits) {
+                *logit = self.gamma * norm(&z[o[0]..o[1]]);
+            }
+        });
         (z, logits)
     }
 
@@ -55,6 +62,25 @@ impl<T: Real> Head<'_, T> {
     pub fn frame_gradient(&self, x: &[T], z: &[T], g: &[f64]) -> Vec<T> {
         let mut out = vec![T::default(); self.frames.len()];
         gemm::transposed_mul(&self.directions(z, g), self.n_dims(), x, self.n_cols, &mut out);
+        out
+    }
+
+    /// The gradients by the frames of the given classes alone, one below the other.
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other or there is no such class.
+    pub fn frame_gradient_of(&self, x: &[T], z: &[T], g: &[f64], classes: &[usize]) -> Vec<T> {
+        let parts = || classes.iter().map(|c| self.offsets[*c]..self.offsets[c + 1]);
+        let n_dims: usize = parts().map(|p| p.len()).sum();
+        let mut out = vec![T::default(); n_dims * self.n_cols];
+        if n_dims == 0 {
+            return out;
+        }
+        let mut h = Vec::with_capacity(x.len() / self.n_cols * n_dims);
+        for row in self.directions(z, g).chunks_exact(self.n_dims()) {
+            parts().for_each(|p| h.extend_from_slice(&row[p]));
+        }
+        gemm::transposed_mul(&h, n_dims, x, self.n_cols, &mut out);
         out
     }
 
@@ -79,13 +105,14 @@ impl<T: Real> Head<'_, T> {
     /// `γ g_c u_c`, class after class (`b x Σk`).
     fn directions(&self, z: &[T], g: &[f64]) -> Vec<T> {
         let mut h = z.to_vec();
-        for (h, g) in h.chunks_exact_mut(self.n_dims()).zip(g.chunks_exact(self.n_classes())) {
+        let rows = h.par_chunks_exact_mut(self.n_dims()).zip(g.par_chunks_exact(self.n_classes()));
+        rows.with_min_len(TASK_ROWS).for_each(|(h, g)| {
             for (o, g) in self.offsets.windows(2).zip(g) {
                 let part = &mut h[o[0]..o[1]];
                 let scale = T::from_f64(self.gamma * g / norm(part).max(TINY));
                 part.iter_mut().for_each(|v| *v = scale * *v);
             }
-        }
+        });
         h
     }
 }

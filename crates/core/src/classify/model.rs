@@ -1,9 +1,10 @@
 //! A trained classifier: what predictions need, and nothing else.
 
+use rayon::prelude::*;
 use subspan_linalg::gemm;
 
 use super::calibrate::{Bin, Scores, reliability, scores};
-use super::head::{Head, argmax, softmax};
+use super::head::{Head, TASK_ROWS, argmax, softmax};
 use super::labelled::Labelled;
 use super::samples::{Samples, for_blocks, normalize};
 use crate::error::{Error, Result};
@@ -153,12 +154,15 @@ impl Model {
             if let (Some(reconstruction), Some(out)) = (&self.reconstruction, &mut out.strangeness) {
                 out.extend(reconstruction.strangeness(&mut values.to_vec(), self.n_cols));
             }
-            for row in self.scorer.logits(values, self.n_cols).chunks_exact_mut(self.classes.len()) {
-                out.codes.push(argmax(row) as u32);
+            let mut logits = self.scorer.logits(values, self.n_cols);
+            let code = |row: &mut [f64]| {
+                let best = argmax(row) as u32;
                 row.iter_mut().for_each(|l| *l /= self.temperature);
                 softmax(row);
-                out.probabilities.extend(row.iter().map(|p| *p as f32));
-            }
+                best
+            };
+            out.codes.par_extend(logits.par_chunks_exact_mut(self.classes.len()).with_min_len(TASK_ROWS).map(code));
+            out.probabilities.extend(logits.iter().map(|p| *p as f32));
             Ok(())
         })?;
         Ok(out)

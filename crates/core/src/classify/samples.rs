@@ -81,20 +81,5 @@ pub(crate) fn for_blocks(
 pub(crate) fn normalize(values: &mut [f32], n_cols: usize, center: Option<&[f32]>) -> usize {
     /// Rows shorter than this have no direction.
     const ZERO: f64 = 1e-12;
-    let mut zeros = 0;
-    for row in values.chunks_exact_mut(n_cols) {
-        if let Some(center) = center {
-            row.iter_mut().zip(center).for_each(|(v, c)| *v -= c);
-        }
-        // The largest entry first, so that squares neither overflow nor vanish.
-        let largest = f64::from(row.iter().fold(0f32, |max, v| max.max(v.abs())));
-        let norm = largest * row.iter().map(|v| (f64::from(*v) / largest).powi(2)).sum::<f64>().sqrt();
-        if largest == 0.0 || norm < ZERO {
-            row.fill(0.0);
-            zeros += 1;
-        } else {
-            row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
-        }
-    }
-    zeros
+    subspan_linalg::par_unit_rows(values, n_cols, center, ZERO)
 }

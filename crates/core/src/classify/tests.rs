@@ -239,3 +239,56 @@ fn training_goes_on_from_an_earlier_model() {
     let short = Frames { rows: frames.rows[..40].to_vec(), offsets: vec![0, 2, 4] };
     assert!(matches!(on(&short), Err(Error::Shape { found: 2, expected: 3, .. })));
 }
+
+#[test]
+fn lazy_classes_deviate_by_less_than_what_they_may_miss() {
+    // Many classes, small batches: most classes have no sample in a batch.
+    let data = planted(40, 2, 24, 30, 0.2, 14);
+    let momentum_mode = MomentumMode::Transported;
+    let base = Config { momentum_mode, batch_size: 8, epochs: Some(3), lr: 0.01, ..config(Method::Gcr, 2) };
+    let frames = |tau: f64| {
+        let outcome = data.run(&Config { lazy_tau: tau, ..base.clone() }).unwrap();
+        let Scorer::Subspaces { frames, .. } = outcome.model.scorer else { panic!("subspaces were asked for") };
+        frames
+    };
+    let eager = frames(0.0);
+    let span = |frames: &Frames, c: usize| span(&frames.rows[c * 48..(c + 1) * 48], 24).unwrap();
+    let start = data.run(&config(Method::Clafic, 2)).unwrap().model.scorer;
+    let Scorer::Subspaces { frames: start, .. } = start else { panic!("subspaces were asked for") };
+    let lazy = frames(1e-4);
+    assert_ne!(lazy, eager, "nothing was left out");
+    for c in 0..40 {
+        let apart = span(&lazy, c).distance(&span(&eager, c)).unwrap();
+        let way = span(&start, c).distance(&span(&eager, c)).unwrap();
+        assert!(apart < 0.1 * way, "{c}: {apart} of {way}");
+    }
+}
+
+#[test]
+fn the_published_update_learns_the_same_subspaces() {
+    let data = planted(3, 2, 10, 60, 0.2, 15);
+    let run = |update, reorth_every| {
+        data.run(&Config { update, reorth_every, init: Init::Random, ..config(Method::Gcr, 2) }).unwrap().model.scorer
+    };
+    let (Scorer::Subspaces { frames: ours, .. }, Scorer::Subspaces { frames: theirs, .. }) =
+        (run(Update::Series, 50), run(Update::Literal, 5))
+    else {
+        panic!("subspaces were asked for")
+    };
+    for c in 0..3 {
+        let of = |frames: &Frames| span(&frames.rows[c * 20..(c + 1) * 20], 10).unwrap();
+        let apart = of(&ours).distance(&of(&theirs)).unwrap();
+        assert!(apart < 1e-3, "{apart}");
+    }
+}
+
+#[test]
+fn calibration_never_changes_the_predicted_class() {
+    let data = planted(4, 2, 8, 80, 0.6, 16);
+    let mut model = data.run(&config(Method::Gcr, 2)).unwrap().model;
+    let codes = model.predict(&data.samples()).unwrap().codes;
+    for t in [0.05, 20.0] {
+        model.temperature = t;
+        assert_eq!(model.predict(&data.samples()).unwrap().codes, codes);
+    }
+}

@@ -1,14 +1,13 @@
 //! Training of the subspaces: Riemannian stochastic gradient descent with momentum.
 
-use rayon::prelude::*;
-
 use super::calibrate::{scores, temperature};
 use super::config::Config;
 use super::head::{Head, cross_entropy};
 use super::labelled::Labelled;
+use super::lazy::Lazy;
 use super::model::{Frames, Scorer, logits_and_codes};
 use super::samples::normalize;
-use super::step::{StepOptions, StepReport, descend};
+use super::step::{StackedFrames, StepOptions, descend_all};
 use crate::draw::Stream;
 use crate::error::{Error, Result};
 use crate::observe::{self, Event, Observer};
@@ -61,6 +60,7 @@ pub(crate) fn train(
     let batch = config.batch_size.min(task.rows.len());
     let steps = task.rows.len().div_ceil(batch);
     let mut buffers = vec![0f32; frames.rows.len()];
+    let mut lazy = (config.lazy_tau > 0.0).then(|| Lazy::new(task.data.n_classes(), config.lazy_tau, config.momentum));
     let mut trained = Trained { frames: frames.clone(), curve: Vec::new(), best: 0, max_angle: 0.0 };
     let mut best_nll = f64::INFINITY;
     let stream = Stream::new(seed, "classify batches");
@@ -73,20 +73,34 @@ pub(crate) fn train(
                 return Err(Error::Cancelled);
             }
             let rows: Vec<usize> = order.iter().map(|i| task.rows[*i]).collect();
-            let (loss, gradient) = gradient(task, &frames, config.gamma, &rows)?;
-            if !loss.is_finite() {
+            let batch = Batch::read(task, &frames, config.gamma, &rows)?;
+            if !batch.loss.is_finite() {
                 return Err(Error::Diverged { epoch: epoch + 1, lr: config.lr });
             }
-            total += loss;
+            total += batch.loss;
             let t = epoch * steps + i;
             let rate = config.lr * 0.5 * (1.0 + (std::f64::consts::PI * t as f64 / (steps * task.epochs) as f64).cos());
             let options = StepOptions {
                 momentum: config.momentum_mode,
                 reorthogonalize: (t + 1).is_multiple_of(config.reorth_every),
                 max_angle: None,
+                update: config.update,
             };
-            let report = move_classes(&mut frames, &mut buffers, &gradient, n_cols, config.momentum, rate, options)?;
-            trained.max_angle = trained.max_angle.max(report);
+            let rates = [rate, config.momentum];
+            let head = Head { frames: &frames.rows, offsets: &frames.offsets, n_cols, gamma: config.gamma };
+            let angle = if let Some(lazy) = &mut lazy {
+                let awake = lazy.awake(&batch.loads(config.gamma), rate);
+                let gradient = head.frame_gradient_of(&batch.x, &batch.z, &batch.g, &awake);
+                lazy.descend(stacked(&mut frames, &mut buffers, n_cols), &awake, &gradient, rates, options)?
+            } else {
+                let gradient = head.frame_gradient(&batch.x, &batch.z, &batch.g);
+                let reports = descend_all(stacked(&mut frames, &mut buffers, n_cols), &gradient, rates, options)?;
+                reports.iter().fold(0.0, |max, r| r.angle.max(max))
+            };
+            trained.max_angle = trained.max_angle.max(angle);
+        }
+        if let Some(lazy) = &mut lazy {
+            lazy.wake_all(stacked(&mut frames, &mut buffers, n_cols))?;
         }
         let mut entry = Epoch { loss: total / steps as f64, held_out_nll: None, held_out_accuracy: None };
         if task.held_out.is_empty() {
@@ -120,49 +134,50 @@ pub(crate) fn train(
     Ok(trained)
 }
 
-/// The loss of a batch and its gradient by the frames.
-fn gradient(task: &Task<'_>, frames: &Frames, gamma: f64, rows: &[usize]) -> Result<(f64, Vec<f32>)> {
-    let (n_cols, n_classes) = (task.data.n_cols(), task.data.n_classes());
-    let mut x = vec![0f32; rows.len() * n_cols];
-    task.data.samples.gather(rows, &mut x)?;
-    normalize(&mut x, n_cols, task.center);
-    let head = Head { frames: &frames.rows, offsets: &frames.offsets, n_cols, gamma };
-    let (z, logits) = head.forward(&x);
-    let mut targets = vec![0.0; logits.len()];
-    let mut weights = vec![0.0; rows.len()];
-    for (i, row) in rows.iter().enumerate() {
-        let class = task.data.codes[*row] as usize;
-        targets[i * n_classes + class] = 1.0;
-        weights[i] = task.class_weights[class];
-    }
-    let (loss, g) = cross_entropy(&logits, &targets, &weights, n_classes);
-    Ok((loss, head.frame_gradient(&x, &z, &g)))
+fn stacked<'a>(frames: &'a mut Frames, buffers: &'a mut [f32], n_cols: usize) -> StackedFrames<'a, f32> {
+    StackedFrames { frames: &mut frames.rows, buffers, offsets: &frames.offsets, n_cols }
 }
 
-/// Momentum and geodesic step of every class, each class on one thread; the largest angle moved.
-fn move_classes(
-    frames: &mut Frames,
-    buffers: &mut [f32],
-    gradient: &[f32],
-    n_cols: usize,
-    momentum: f64,
-    rate: f64,
-    options: StepOptions,
-) -> Result<f64> {
-    let offsets = frames.offsets.clone();
-    let mut rest = (frames.rows.as_mut_slice(), buffers, gradient);
-    let mut parts = Vec::with_capacity(offsets.len() - 1);
-    for o in offsets.windows(2) {
-        let len = (o[1] - o[0]) * n_cols;
-        let (p, p_rest) = rest.0.split_at_mut(len);
-        let (m, m_rest) = rest.1.split_at_mut(len);
-        let (e, e_rest) = rest.2.split_at(len);
-        parts.push((p, m, e));
-        rest = (p_rest, m_rest, e_rest);
+/// Samples of one step, and what the head says of them.
+struct Batch {
+    /// Unit rows.
+    x: Vec<f32>,
+    /// Their projections.
+    z: Vec<f32>,
+    /// The loss's gradient by the logits (`b x C`).
+    g: Vec<f64>,
+    /// Class of each sample.
+    codes: Vec<u32>,
+    loss: f64,
+}
+
+impl Batch {
+    fn read(task: &Task<'_>, frames: &Frames, gamma: f64, rows: &[usize]) -> Result<Self> {
+        let (n_cols, n_classes) = (task.data.n_cols(), task.data.n_classes());
+        let mut x = vec![0f32; rows.len() * n_cols];
+        task.data.samples.gather(rows, &mut x)?;
+        normalize(&mut x, n_cols, task.center);
+        let head = Head { frames: &frames.rows, offsets: &frames.offsets, n_cols, gamma };
+        let (z, logits) = head.forward(&x);
+        let codes = task.data.codes_of(rows);
+        let mut targets = vec![0.0; logits.len()];
+        let mut weights = vec![0.0; rows.len()];
+        for (i, class) in codes.iter().enumerate() {
+            targets[i * n_classes + *class as usize] = 1.0;
+            weights[i] = task.class_weights[*class as usize];
+        }
+        let (loss, g) = cross_entropy(&logits, &targets, &weights, n_classes);
+        Ok(Self { x, z, g, codes, loss })
     }
-    let reports: Vec<StepReport> = parts
-        .into_par_iter()
-        .map(|(p, m, e)| descend(p, m, e, n_cols, [rate, momentum], options))
-        .collect::<Result<_>>()?;
-    Ok(reports.iter().fold(0.0, |max, r| r.angle.max(max)))
+
+    /// Bounds of the norms of the classes' gradients; infinite for those of the samples.
+    fn loads(&self, gamma: f64) -> Vec<f64> {
+        let n_classes = self.g.len() / self.codes.len();
+        let mut loads = vec![0.0; n_classes];
+        for row in self.g.chunks_exact(n_classes) {
+            loads.iter_mut().zip(row).for_each(|(load, g)| *load += gamma * g.abs());
+        }
+        self.codes.iter().for_each(|c| loads[*c as usize] = f64::INFINITY);
+        loads
+    }
 }

@@ -14,6 +14,7 @@ from . import _check
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, ClusterMixin, RegressorMixin, TransformerMixin
     from sklearn.exceptions import NotFittedError
+    from sklearn.utils.metaestimators import available_if
     from sklearn.utils.validation import validate_data
 
     HAVE_SKLEARN = True
@@ -22,6 +23,10 @@ except ImportError:
 
     class NotFittedError(ValueError, AttributeError):
         """An estimator was asked before it was fitted."""
+
+    def available_if(check):
+        """Marks a method that some settings lack; here it stays and raises what its work raises."""
+        return lambda method: method
 
     class BaseEstimator:
         """Parameters as scikit-learn keeps them: the constructor's arguments, unchanged, as attributes."""

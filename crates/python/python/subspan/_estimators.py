@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from . import _check, _native, _sample
-from ._base import HAVE_SKLEARN, BaseEstimator, ClassifierMixin, RegressorMixin, need, read, warn
+from ._base import HAVE_SKLEARN, BaseEstimator, ClassifierMixin, RegressorMixin, available_if, need, read, warn
 
 
 class RowSampler(BaseEstimator):
@@ -234,6 +234,8 @@ class GrassmannClassifier(ClassifierMixin, BaseEstimator):
         Subtract the mean of the samples first.
     held_out : float
         Share of each class on which to stop, to choose and to calibrate.
+    online_lr : float
+        Rate of :meth:`partial_fit` for its first sample; it falls like one over the root of their number.
     random_state, n_threads, progress
         As of :class:`subspan.RowSampler`.
 
@@ -261,6 +263,7 @@ class GrassmannClassifier(ClassifierMixin, BaseEstimator):
         balanced=False,
         center=False,
         held_out=0.1,
+        online_lr=0.003,
         random_state=0,
         n_threads=None,
         progress=None,
@@ -275,6 +278,7 @@ class GrassmannClassifier(ClassifierMixin, BaseEstimator):
         self.balanced = balanced
         self.center = center
         self.held_out = held_out
+        self.online_lr = online_lr
         self.random_state = random_state
         self.n_threads = n_threads
         self.progress = progress
@@ -288,12 +292,9 @@ class GrassmannClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"classification needs at least 2 classes, but y holds only one class: {self.classes_[0]}")
-        k = None if self.k == "auto" else _check.count(self.k, "k")
-        if k is not None:
-            k = min(k, max(1, X.shape[1] - 1))
         fields = {
             "method": str(self.method),
-            "k": k,
+            "k": self._dimension(X),
             "gamma": _check.number(self.gamma, "gamma"),
             "lr": _check.number(self.lr, "lr"),
             "momentum": _check.number(self.momentum, "momentum"),
@@ -306,11 +307,59 @@ class GrassmannClassifier(ClassifierMixin, BaseEstimator):
         names = [_name(c) for c in self.classes_.tolist()]
         codes = np.ascontiguousarray(codes.ravel(), dtype=np.uint32)
         threads = _check.count(self.n_threads, "n_threads")
+        self._learner = None
         self.model_, summary = _native.train(
             X, codes, names, fields, _check.seed(self.random_state), _check.callback(self.progress), threads
         )
         self._take(json.loads(summary))
         return self
+
+    @available_if(lambda self: self.method == "gcr")
+    def partial_fit(self, X, y, classes=None):
+        """Learns from more samples, in their order, each once: every class turns a little towards its samples and away from others'.
+
+        Of trained subspaces only (``method="gcr"``). The first call names all ``classes``, unless :meth:`fit` came before, from whose subspaces it then goes on. Samples are
+        predicted before they are learned from, which calibrates the probabilities. There is no :meth:`ood_score` afterwards.
+        """
+        if y is None:
+            raise ValueError("GrassmannClassifier requires y to be passed, but the target y is None")
+        first = not hasattr(self, "model_")
+        X = read(self, X, reset=first)
+        y = _labels(y, X.shape[0])
+        if classes is not None:
+            classes = np.unique(classes)
+        if first:
+            if classes is None:
+                raise ValueError("classes must be passed on the first call to partial_fit")
+        elif classes is not None and not np.array_equal(classes, self.classes_):
+            raise ValueError(f"classes={classes} is not the same as on the last call: {self.classes_}")
+        names = classes if first else self.classes_
+        codes = np.searchsorted(names, y)
+        unknown = y[(codes == len(names)) | (names[np.minimum(codes, len(names) - 1)] != y)]
+        if len(unknown):
+            raise ValueError(f"y holds labels that are not among the classes: {np.unique(unknown)}")
+        rate = _check.number(self.online_lr, "online_lr")
+        learner = getattr(self, "_learner", None)
+        if first:
+            k = self._dimension(X)
+            if k is None:
+                raise ValueError("partial_fit cannot choose the dimension: k must be a number")
+            names_in_file = [_name(c) for c in names.tolist()]
+            learner = _native.Learner(names_in_file, X.shape[1], k, _check.number(self.gamma, "gamma"), rate)
+        elif learner is None:
+            learner = _native.Learner.of(self.model_, rate)
+        learner.learn(X, np.ascontiguousarray(codes, dtype=np.uint32), _check.count(self.n_threads, "n_threads"))
+        if first:
+            self.classes_ = names
+        self._learner = learner
+        self.model_ = learner.classifier()
+        self._take({"k": max(np.diff(self.model_.frames()[1]).tolist()), "samples_seen": learner.seen})
+        return self
+
+    def _dimension(self, X):
+        """The dimension asked for, `None` to choose it."""
+        k = None if self.k == "auto" else _check.count(self.k, "k")
+        return k if k is None else min(k, max(1, X.shape[1] - 1))
 
     def _take(self, summary):
         self.summary_ = summary
@@ -328,6 +377,9 @@ class GrassmannClassifier(ClassifierMixin, BaseEstimator):
 
     def ood_score(self, X):
         """Strangeness of every sample: 0 inside a class's own subspace, 1 orthogonal to all."""
+        need(self, "model_")
+        if not self.model_.has_reconstruction:
+            raise ValueError("strangeness is measured against subspaces that only fit finds, not partial_fit: call fit")
         return self._predict(X)[2]
 
     def decision_function(self, X):
