@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use tempfile::NamedTempFile;
 
@@ -38,6 +40,37 @@ pub struct AtomicFile {
     target: PathBuf,
     /// Taken by `commit`.
     file: Option<NamedTempFile>,
+    /// Bytes since the disk was last asked to take them.
+    pending: usize,
+    flusher: Option<Flusher>,
+}
+
+/// After so many bytes the disk begins to take them, while more are computed: the wait at the end is for the last of them only.
+const FLUSH_BYTES: usize = 1 << 26;
+
+/// A thread that makes what has been written durable, whenever it is asked.
+#[derive(Debug)]
+struct Flusher {
+    ask: SyncSender<()>,
+    /// Its first failure: the system reports one only once, so it must not be lost.
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Flusher {
+    fn start(file: &File) -> io::Result<Self> {
+        let file = file.try_clone()?;
+        let (ask, asked) = sync_channel(1);
+        let thread = thread::Builder::new()
+            .name("flush".into())
+            .spawn(move || asked.iter().try_for_each(|()| file.sync_data()))?;
+        Ok(Self { ask, thread })
+    }
+
+    /// Waits until it has done what it was asked.
+    fn finish(self) -> io::Result<()> {
+        drop(self.ask);
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the flushing thread failed")))
+    }
 }
 
 impl AtomicFile {
@@ -83,7 +116,7 @@ impl AtomicFile {
         let file = builder.tempfile_in(directory).map_err(|e| fail(without_path(e)))?;
         registry.insert(file.path().to_path_buf());
         drop(registry);
-        Ok(Self { target, file: Some(file) })
+        Ok(Self { target, file: Some(file), pending: 0, flusher: None })
     }
 
     /// Where the file will be.
@@ -99,12 +132,25 @@ impl AtomicFile {
         let path = self.target.display().to_string();
         let Some(file) = self.file.take() else { return Ok(()) };
         let hidden = file.path().to_path_buf();
-        let outcome = file.as_file().sync_all().map_err(IoError::write(&path)).and_then(|()| {
+        let flushed = self.flusher.take().map_or(Ok(()), Flusher::finish);
+        let outcome = flushed.and_then(|()| file.as_file().sync_all()).map_err(IoError::write(&path)).and_then(|()| {
             // A failed rename hands the file back in the error, which removes it.
             file.persist(&self.target).map_err(|e| IoError::write(&path)(e.error))
         });
         partial().remove(&hidden);
         outcome.map(drop)
+    }
+
+    /// Asks the flusher, unless it is still busy with what came before.
+    fn begin_flush(&mut self) -> io::Result<()> {
+        if self.flusher.is_none() {
+            self.flusher = Some(Flusher::start(self.open()?)?);
+        }
+        match self.flusher.as_ref().map(|f| f.ask.try_send(())) {
+            // It ends early only on a failure, which is then this write's.
+            Some(Err(TrySendError::Disconnected(()))) => self.flusher.take().map_or(Ok(()), Flusher::finish),
+            _ => Ok(()),
+        }
     }
 
     fn open(&mut self) -> io::Result<&mut File> {
@@ -117,7 +163,13 @@ impl AtomicFile {
 
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.open()?.write(bytes)
+        let written = self.open()?.write(bytes)?;
+        self.pending += written;
+        if self.pending >= FLUSH_BYTES {
+            self.pending = 0;
+            self.begin_flush()?;
+        }
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -34,6 +34,25 @@ fn nothing_shows_before_the_commit_and_nothing_is_left_without_it() {
 }
 
 #[test]
+fn a_file_that_is_flushed_while_it_is_written_is_whole_or_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.bin");
+    // Two flushes begin on the way.
+    let part: Vec<u8> = (0..1 << 23).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let mut file = AtomicFile::create(&path).unwrap();
+    (0..17).for_each(|_| file.write_all(&part).unwrap());
+    assert!(!path.exists());
+    file.commit().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(bytes.len() == 17 * part.len() && bytes.chunks(part.len()).all(|chunk| chunk == part));
+    let mut file = AtomicFile::create(&path).unwrap();
+    (0..9).for_each(|_| file.write_all(&part).unwrap());
+    drop(file);
+    assert_eq!(names(dir.path()), ["out.bin"]);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), bytes.len() as u64);
+}
+
+#[test]
 fn an_unwritable_place_is_an_error_before_any_work() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().display();
