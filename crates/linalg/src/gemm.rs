@@ -123,7 +123,7 @@ pub fn add_inner_products(x: &[f32], w: &[f32], n_entries: usize, vectors: Vecto
         Vectors::Rows => Strided { values: w, n_rows: n_entries, n_cols: m, row_stride: 1, col_stride: n_entries },
         Vectors::Columns => Strided { values: w, n_rows: n_entries, n_cols: m, row_stride: m, col_stride: 1 },
     };
-    out.par_chunks_mut(rows * m).enumerate().for_each(|(block, out)| {
+    let task = |products: &mut Vec<f32>, (block, out): (usize, &mut [f64])| {
         let (first, rows) = (block * rows, out.len() / m);
         let x = match vectors {
             Vectors::Rows => {
@@ -134,12 +134,13 @@ pub fn add_inner_products(x: &[f32], w: &[f32], n_entries: usize, vectors: Vecto
                 Strided { values: &x[first..], n_rows: rows, n_cols: n_entries, row_stride: 1, col_stride: n }
             }
         };
-        let mut products = vec![0f32; out.len()];
-        f32::product(&mut products, x, w);
+        products.resize(out.len(), 0.0);
+        f32::product(products, x, w);
         for (sum, p) in out.iter_mut().zip(products) {
-            *sum += f64::from(p);
+            *sum += f64::from(*p);
         }
-    });
+    };
+    out.par_chunks_mut(rows * m).enumerate().for_each_init(Vec::new, task);
 }
 
 #[cfg(test)]

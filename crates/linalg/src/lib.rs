@@ -10,6 +10,7 @@
 //! | products of small matrices | [`Mat::mul`] | `2 m k n` |
 //! | products of tall matrices, `f32` or `f64` | [`gemm`] | `2 m n k` |
 //! | scans of reduced costs for assignment | [`scan`] | `n` per row |
+//! | weighted sums of bfloat16 numbers | [`bf16`] | 2 per element |
 //! | inner products and combinations of few long rows | [`frames`] | `2 k² d`, `4 k² d` |
 //! | rows of length one | [`par_unit_rows`] | `3 d` per row |
 //! | whitening factor of a Gram matrix | [`whiten`] | `≈ d³` |
@@ -19,6 +20,7 @@
 //! the `par_` functions use the current rayon pool, with results that do not depend on its size.
 
 pub mod apply;
+pub mod bf16;
 pub mod factor;
 pub mod frames;
 pub mod gemm;

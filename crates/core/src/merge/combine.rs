@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
+use subspan_linalg::bf16::weighted_sum;
 
 use super::apply::Gathered;
 use super::error::{MergeError, Result};
@@ -143,6 +144,10 @@ fn mix_f32(parts: &[(&Gathered<'_>, f64)], rows: Range<usize>, dtype: DType, out
     let sources: Vec<(DType, &[u8], f32)> = each
         .map(|((source, w), buffer)| (source.view().dtype, bytes_of(source, rows.clone(), buffer), *w as f32))
         .collect();
+    if dtype == DType::BF16 && sources.iter().all(|(dtype, ..)| *dtype == DType::BF16) {
+        let parts: Vec<(&[u8], f32)> = sources.iter().map(|(_, bytes, w)| (*bytes, *w)).collect();
+        return weighted_sum(&parts, out);
+    }
     s.wide.resize(TILE, 0.0);
     s.sum.resize(TILE, 0.0);
     for (start, out) in (0..n).step_by(TILE).zip(out.chunks_mut(TILE * dtype.size())) {

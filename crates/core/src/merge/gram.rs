@@ -12,7 +12,7 @@ use super::permutations::Permutations;
 use super::tensor::{DType, TensorView};
 
 /// Contraction columns of a panel: single-precision products add up over so many, double precision beyond.
-const PANEL: usize = 512;
+const PANEL: usize = 1024;
 /// Elements of a panel that make packing it in parallel worthwhile.
 const PARALLEL_ELEMENTS: usize = 1 << 16;
 

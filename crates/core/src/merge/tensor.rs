@@ -1,6 +1,7 @@
 //! Tensors of a checkpoint as bytes with a shape: what a file holds, what a merge writes.
 
 use half::{bf16, f16};
+use subspan_linalg::bf16::round;
 
 /// How the elements of a tensor are stored, always little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,7 +212,7 @@ pub fn narrow_f32(dtype: DType, values: &[f32], out: &mut [u8]) {
         }
         DType::BF16 => {
             for (b, v) in out.as_chunks_mut().0.iter_mut().zip(values) {
-                *b = round_bf16(*v).to_le_bytes();
+                *b = round(*v).to_le_bytes();
             }
         }
         DType::F16 => {
@@ -254,16 +255,6 @@ pub fn narrow_f64(dtype: DType, values: &[f64], out: &mut [u8]) {
     }
 }
 
-/// The upper half of the nearest representable number (ties to even), branch-free so that loops over it vectorize.
-#[inline]
-fn round_bf16(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let rounded = (bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16) as u16;
-    // A NaN keeps its sign and stays one.
-    let nan = (bits >> 16) as u16 | 0x40;
-    if value.is_nan() { nan } else { rounded }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,7 +278,7 @@ mod tests {
             assert_eq!(bytes, again, "{dtype:?}");
         }
         for v in values {
-            assert_eq!(round_bf16(v), bf16::from_f32(v).to_bits(), "{v}");
+            assert_eq!(round(v), bf16::from_f32(v).to_bits(), "{v}");
         }
     }
 }

@@ -143,7 +143,8 @@ pub fn match_weights(
     let mut best: Option<Matched> = None;
     for restart in 0..config.restarts {
         let descent = Descent::new(layout, a, b, start, &before, config, restart, seed)?;
-        let run = descent.run(config, observer)?;
+        // On a thread of the pool: small layers mean many small tasks, and a thread from outside would be woken for each.
+        let run = rayon::scope(|_| descent.run(config, observer))?;
         if best.as_ref().is_none_or(|b| run.after.objective() > b.after.objective()) {
             best = Some(run);
         }
@@ -208,12 +209,12 @@ impl<'a> Descent<'a> {
             if self.objective() > best.0 + GAIN * best.0.abs() {
                 best = (self.objective(), self.solver.permutations.clone(), self.history.len());
             } else {
-                self.back_to(&best.1, best.2)?;
+                self.back_to(&best.1, best.2);
             }
         }
         if kicks > 0 {
             // Certificates of where the run ends.
-            self.back_to(&best.1, best.2)?;
+            self.back_to(&best.1, best.2);
             converged = self.descend(None, config.max_sweeps, observer)?;
         }
         self.finish(converged)
@@ -300,19 +301,17 @@ impl<'a> Descent<'a> {
         for pair in units.chunks_exact(2) {
             perm.swap(pair[0], pair[1]);
         }
-        let change = self.solver.put(p, perm)?;
+        let change = self.solver.disturb(p, &perm)?;
         self.history.push(self.objective() + change);
         Ok(p)
     }
 
     /// Undoes what has happened since the history had `length` entries.
-    fn back_to(&mut self, permutations: &Permutations, length: usize) -> Result<()> {
-        for p in self.free.clone() {
-            let to = permutations.get(&self.layout.perms[p].0).unwrap_or_default().to_vec();
-            self.solver.put(p, to)?;
+    fn back_to(&mut self, permutations: &Permutations, length: usize) {
+        for p in &self.free {
+            self.solver.put(*p, permutations.get(&self.layout.perms[*p].0).unwrap_or_default());
         }
         self.history.truncate(length);
-        Ok(())
     }
 
     fn finish(self, converged: bool) -> Result<Matched> {

@@ -22,9 +22,9 @@ const WHOLE_SIDE: usize = 4096;
 /// Rows of such a block: enough work per packed column, 8 · 1024 · n bytes.
 const BLOCK_ROWS: usize = 1024;
 /// A partial Gram matrix is updated if fewer than one in so many of its columns moved, ...
-const UPDATE_SHARE: usize = 4;
+const UPDATE_SHARE: usize = 2;
 /// ... and at most so many times in a row, so that rounding does not add up.
-const MOST_UPDATES: usize = 8;
+const MOST_UPDATES: usize = 40;
 
 /// A place of a perm in a tensor of the cost.
 #[derive(Debug, Clone, Copy)]
@@ -172,17 +172,27 @@ impl<'a> Solver<'a> {
         self.perms.iter().map(of).sum()
     }
 
-    /// Puts a perm elsewhere, whatever that does to `F`; what it does.
-    pub(super) fn put(&mut self, p: usize, to: Vec<usize>) -> Result<f64> {
-        let id = self.layout.perms[p].0.clone();
-        let old = self.permutations.get(&id).unwrap_or_default().to_vec();
-        if old == to {
-            return Ok(0.0);
+    /// Puts a perm elsewhere, whatever that does to `F`.
+    pub(super) fn put(&mut self, p: usize, to: &[usize]) {
+        let id = &self.layout.perms[p].0;
+        if self.permutations.get(id) != Some(to) {
+            self.permutations.set(id, to.to_vec());
+            self.versions[p] += 1;
+            self.perms[p].solved = None;
         }
-        self.permutations.set(&id, to);
-        self.versions[p] += 1;
-        self.perms[p].solved = None;
-        self.real_gain(p, &id, &old)
+    }
+
+    /// [`put`](Self::put) for a perm without groups; what it does to `F`.
+    pub(super) fn disturb(&mut self, p: usize, to: &[usize]) -> Result<f64> {
+        let id = &self.layout.perms[p].0;
+        let old = self.permutations.get(id).unwrap_or_default().to_vec();
+        if self.perms[p].quadratic {
+            self.put(p, to);
+            return self.real_gain(p, &old);
+        }
+        let costs = self.costs(p, false)?;
+        self.put(p, to);
+        Ok(costs.map_or(0.0, |costs| value_of(&costs, &old).0 - value_of(&costs, to).0))
     }
 
     /// Forgets the solutions that rest on updated Gram matrices; whether there were any.
@@ -233,7 +243,7 @@ impl<'a> Solver<'a> {
         let mut gain = None;
         if !same && linear_gain > GAIN * scale {
             self.permutations.set(&id, found.perm.clone());
-            let real = if self.perms[p].quadratic { self.real_gain(p, &id, &old)? } else { linear_gain };
+            let real = if self.perms[p].quadratic { self.real_gain(p, &old)? } else { linear_gain };
             if real > GAIN * scale {
                 gain = Some(real);
                 self.versions[p] += 1;
@@ -251,14 +261,14 @@ impl<'a> Solver<'a> {
     }
 
     /// What `F` really gained by setting perm `p`, which was `old`.
-    fn real_gain(&mut self, p: usize, id: &str, old: &[usize]) -> Result<f64> {
+    fn real_gain(&self, p: usize, old: &[usize]) -> Result<f64> {
         let part = |permutations: &Permutations| -> Result<f64> {
             let concerned =
                 self.layout.tensors.iter().filter(|t| t.in_cost && t.axes.iter().flatten().any(|x| x.perm == p));
             concerned.map(|t| Ok(compare_tensor(self.layout, self.a, self.b, t, permutations)?.product)).sum()
         };
         let mut before = self.permutations.clone();
-        before.set(id, old.to_vec());
+        before.set(&self.layout.perms[p].0, old.to_vec());
         Ok(part(&self.permutations)? - part(&before)?)
     }
 
@@ -287,11 +297,16 @@ impl<'a> Solver<'a> {
                 parts.refresh(group, n, versions, &mut self.panels)?;
                 kept.extend(group.kept.as_ref().map(|k| k.gram.as_slice()));
             }
-            costs.par_chunks_mut(n).enumerate().for_each(|(i, costs)| {
-                for (j, cost) in costs.iter_mut().enumerate() {
-                    *cost = -kept.iter().map(|g| g[i * n + j]).sum::<f64>() as f32;
-                }
-            });
+            costs.par_chunks_mut(n).enumerate().for_each_init(
+                || vec![0f64; n],
+                |sums, (i, costs)| {
+                    sums.fill(0.0);
+                    for gram in &kept {
+                        sums.iter_mut().zip(&gram[i * n..]).for_each(|(sum, g)| *sum += g);
+                    }
+                    costs.iter_mut().zip(sums).for_each(|(cost, sum)| *cost = -*sum as f32);
+                },
+            );
             return Ok(Some(costs));
         }
         let terms: Vec<Term> = groups.flat_map(|g| g.terms.clone()).collect();
