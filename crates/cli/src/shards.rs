@@ -119,6 +119,27 @@ impl Remote for Folder<'_> {
     }
 }
 
+/// Refuses states of a table with another content; the first process notes which table it is.
+fn check_table(table: &Table, folder: &Path) -> Result<(), Failure> {
+    let file = folder.join("table.fingerprint");
+    let record = table.input_record()?;
+    match fs::read_to_string(&file) {
+        Ok(found) if found.trim() == record.fingerprint => Ok(()),
+        Ok(_) => Err(Failure::Work {
+            message: format!(
+                "{}: states of another table than {}, or of what it was before",
+                folder.display(),
+                record.path
+            ),
+            hint: Some("start again in a new folder".into()),
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Ok(write_bytes_atomically(&file, format!("{}\n", record.fingerprint).as_bytes())?)
+        }
+        Err(source) => Err(IoError::Read { path: file.display().to_string(), source }.into()),
+    }
+}
+
 /// The sample from the states of all passes.
 pub(crate) fn combine(
     table: &Table,
@@ -127,6 +148,11 @@ pub(crate) fn combine(
     folder: &Path,
     observer: &dyn Observer,
 ) -> Result<Sample, Failure> {
+    if !folder.is_dir() {
+        let hint = Some("--combine takes the folder that the shards wrote, their -o".into());
+        return Err(Failure::Work { message: format!("{}: no such folder of states", folder.display()), hint });
+    }
+    check_table(table, folder)?;
     let states = Folder { path: folder, n_chunks: table.n_chunks(), passes: AtomicUsize::new(0) };
     sample::run(&Distributed::new(table, &states), config, seed, observer).map_err(|e| match e {
         Error::Source(source) if source.is::<Incomplete>() => Failure::Work {
@@ -150,6 +176,7 @@ pub(crate) fn fold(
     observer: &dyn Observer,
 ) -> Result<Folded, Failure> {
     fs::create_dir_all(folder).map_err(|source| IoError::Write { path: folder.display().to_string(), source })?;
+    check_table(table, folder)?;
     let states = Folder { path: folder, n_chunks: table.n_chunks(), passes: AtomicUsize::new(0) };
     let own: Vec<usize> = (0..states.n_chunks).filter(|chunk| chunk % shard.count == shard.index - 1).collect();
     let replay = Replay { states: &states, own: &own };

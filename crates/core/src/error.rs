@@ -52,6 +52,11 @@ pub enum Error {
         /// Global indices of the first of them.
         first: Vec<u64>,
     },
+    /// A sum beyond the range of double precision.
+    Overflow {
+        /// What was summed.
+        what: &'static str,
+    },
     /// Fewer rows than the work needs.
     TooFewRows {
         /// Rows there are.
@@ -117,7 +122,10 @@ impl Error {
             Self::TooFewRows { hint, .. } => hint.map(Into::into),
             Self::Separable => Some("add --l2 PENALTY, or drop the column that separates the classes".into()),
             Self::Diverged { lr, .. } => Some(format!("lower the learning rate, say to {}", lr / 10.0)),
-            Self::NotConverged { .. } => Some("check for columns that are nearly multiples of each other".into()),
+            Self::NotConverged { .. } => {
+                Some("check for columns that are nearly multiples of each other, and for extreme parameters".into())
+            }
+            Self::Overflow { .. } => Some("divide large columns by a power of ten first".into()),
             _ => None,
         }
     }
@@ -132,6 +140,7 @@ impl std::fmt::Display for Error {
             Self::Parameter { name, value, expected } => write!(f, "{name} must be {expected}, not {value}"),
             Self::Shape { what, found, expected } => write!(f, "{what} has size {found}, expected {expected}"),
             Self::Empty { what } => write!(f, "the table has no {what}"),
+            Self::Overflow { what } => write!(f, "{what} is beyond the range of double precision"),
             Self::AllZero => write!(f, "every value of the table is zero"),
             Self::Constant => write!(f, "every row is the same"),
             Self::ZeroRows { count, first } => {

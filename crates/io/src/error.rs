@@ -139,7 +139,7 @@ pub enum IoError {
         column: String,
         /// Position of the first such row in the input.
         row: u64,
-        /// `"missing"`, `"NaN"` or `"infinite"`.
+        /// `"missing"`, `"NaN"`, `"infinite"` or, for single precision, `"too large"`.
         value: &'static str,
     },
     /// A line with another number of fields than the header.
@@ -217,7 +217,8 @@ impl IoError {
     /// The next step for the user, where one is known.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Missing { .. } => "--missing drop leaves such rows out".into(),
+            Self::Missing { value: "too large", .. } => "scale the values: single precision ends at 3.4e38".into(),
+            Self::Missing { .. } => "--missing drop leaves such rows out (sample and regress)".into(),
             Self::TooManyLevels { column, .. } => format!("--exclude {column} leaves the column out"),
             Self::ColumnType { column, target: false, .. } => format!("--exclude {column} leaves the column out"),
             Self::ColumnType { target: true, .. } => "the target must be a column of numbers".into(),

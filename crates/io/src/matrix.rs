@@ -7,15 +7,11 @@ use subspan::rows::RowSource;
 use crate::array::StoredArray;
 use crate::bytes::fingerprint;
 use crate::error::{IoError, Result, own};
-use crate::table::{Table, TableOptions};
+use crate::table::{SAMPLE_COLUMNS, SAMPLE_WEIGHT, Table, TableOptions};
 use crate::{idx, npy, npz, path_and_part, tensors};
 
 /// Matrix formats, for the hint of an unknown one.
 const SUPPORTED: &str = ".npy, .npz:KEY, .safetensors:TENSOR, idx or idx.gz, .parquet";
-/// The columns that `subspan sample` puts before the input's own.
-const SAMPLE_COLUMNS: [&str; 3] = ["row_id", "probability", SAMPLE_WEIGHT];
-/// The one of them that says how many rows of the table a row stands for.
-const SAMPLE_WEIGHT: &str = "weight";
 /// Values converted at a time.
 const BLOCK_VALUES: usize = 1 << 18;
 
@@ -67,7 +63,7 @@ impl Matrix {
     fn from_table(path: &str) -> Result<Self> {
         let mut table = Table::open(path, &TableOptions::default()).map_err(own)?;
         // What `sample` writes beside the input's columns is no feature.
-        let sampled = SAMPLE_COLUMNS.iter().all(|name| table.column_names().iter().any(|c| c == name));
+        let sampled = table.is_sample();
         if sampled {
             let exclude = SAMPLE_COLUMNS.map(String::from).to_vec();
             table = Table::open(path, &TableOptions { exclude, ..TableOptions::default() }).map_err(own)?;
@@ -192,7 +188,11 @@ impl Matrix {
     }
 
     fn non_finite(&self, at: usize, value: f64) -> IoError {
-        let value = if value.is_nan() { "NaN" } else { "infinite" };
+        let value = match value {
+            v if v.is_nan() => "NaN",
+            v if v.is_infinite() => "infinite",
+            _ => "too large",
+        };
         let column = format!("{}", at % self.n_cols);
         IoError::Missing { path: self.path.clone(), column, row: (at / self.n_cols) as u64, value }
     }

@@ -83,6 +83,7 @@ pub(crate) fn fit_table<'py>(
     let (config, options) = (job.config()?, columns.options()?);
     let (outcome, names) = Caller { py, progress, threads }.run(move |observer| {
         let table = FileTable::open(&path, &options)?;
+        table.refuse_sample()?;
         Ok((regress::run(&table, &config, seed, observer)?, table.column_names().to_vec()))
     })?;
     let dict = to_dict(py, &outcome, names.len())?;

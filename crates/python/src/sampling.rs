@@ -142,6 +142,7 @@ pub(crate) fn sample_table<'py>(
     let (config, options) = (job.config()?, columns.options()?);
     let (sample, names) = Caller { py, progress, threads }.run(move |observer| {
         let table = FileTable::open(&path, &options)?;
+        table.refuse_sample()?;
         let sample = sample::run(&table, &config, seed, observer)?;
         if let Some(output) = output {
             write_sample(output, &table, &sample.row_ids, &sample.probabilities, &sample.weights, &sample.records)?;

@@ -99,8 +99,11 @@ impl Job {
         if given.len() != n {
             return Err(Failure::usage(format!("{} weights are given for {n} models", given.len()), None::<String>));
         }
-        if !given.iter().all(|w| w.is_finite()) || (!is_task && total.abs() < f64::EPSILON) {
-            return Err(Failure::usage("weights must be finite and must not add up to zero", None::<String>));
+        if !given.iter().all(|w| w.is_finite()) || !total.is_finite() || (!is_task && total.abs() < f64::EPSILON) {
+            return Err(Failure::usage(
+                "weights must be finite, and so their sum, which must not be zero",
+                None::<String>,
+            ));
         }
         let rescaled = !is_task && (total - 1.0).abs() > f64::EPSILON * n as f64;
         let weights = match args.base {
@@ -158,7 +161,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
         merged.reset_norms(samples, &watch)?;
     }
     let still = repairs.map(|samples| merged.repair(samples, &watch)).transpose()?;
-    let differing = merged.write(writer, &watch)?;
+    let Written { differing, infinite } = merged.write(writer, &watch)?;
 
     let mut record = session.record("merge");
     for model in &models {
@@ -178,6 +181,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
         aligned.summary(&models, bound, &mut summary);
     }
     record.result("differing", &differing);
+    record.result("not_finite", &infinite);
     record.result("batchnorm_reset", resets.is_some());
     if let Some(still) = still {
         record.result("repair", json!({"still_units": still}));
@@ -200,12 +204,24 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
         );
         summary.warnings.push(what);
     }
+    if !infinite.is_empty() {
+        summary.warnings.push(format!("merged tensors hold values that are not finite: {}", infinite.join(", ")));
+    }
     if resets.is_none() && models[0].names().iter().any(|n| n.ends_with("running_var")) {
         summary.warnings.push(
             "statistics of BatchNorm are averaged, but those of the merged network differ: --data TRAINING-SAMPLES measures them".into(),
         );
     }
     Ok(Done { title: format!("{} models merged", models.len()), records: vec![record], summary })
+}
+
+/// Names of tensors that something is to be said of.
+#[derive(Default)]
+struct Written {
+    /// Not merged because they are no floating numbers, and they differ.
+    differing: Vec<String>,
+    /// With infinities or NaN.
+    infinite: Vec<String>,
 }
 
 struct Merge<'a> {
@@ -270,9 +286,9 @@ impl Merge<'_> {
         Ok(params)
     }
 
-    /// Streams the merged tensors; the names of tensors that could not be merged because they are no floating numbers and differ.
-    fn write(&self, mut writer: CheckpointWriter, observer: &dyn Observer) -> Result<Vec<String>, Failure> {
-        let mut differing = Vec::new();
+    /// Streams the merged tensors.
+    fn write(&self, mut writer: CheckpointWriter, observer: &dyn Observer) -> Result<Written, Failure> {
+        let mut written = Written::default();
         let plan = self.models[0].plan();
         for name in plan.names() {
             if let Some(measured) = self.measured.get(name) {
@@ -281,18 +297,21 @@ impl Merge<'_> {
             }
             let sources = (0..self.models.len()).map(|k| self.source(name, k)).collect::<Result<Vec<_>, Failure>>()?;
             let rule = self.job.rule(sources[0].view().shape.len());
-            let differs = merge_tensor(&sources, &self.job.weights, rule, &mut |bytes| {
+            let mixed = merge_tensor(&sources, &self.job.weights, rule, &mut |bytes| {
                 if observer.cancelled() {
                     return Err(MergeError::from(Error::Cancelled));
                 }
                 Ok(writer.write(bytes).map_err(Error::from)?)
             })?;
-            if differs {
-                differing.push(name.to_string());
+            if mixed.differs {
+                written.differing.push(name.to_string());
+            }
+            if !mixed.finite {
+                written.infinite.push(name.to_string());
             }
         }
         writer.finish()?;
-        Ok(differing)
+        Ok(written)
     }
 
     /// A tensor of model `k`, its units moved.

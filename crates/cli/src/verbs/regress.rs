@@ -151,6 +151,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let watch = session.watch();
     watch.phase("read");
     let table = Table::open(&job.table, &job.options)?;
+    table.refuse_sample()?;
     let input = table.input_record()?;
     let outcome = regress::run(&table, &job.config, session.seed, &watch)?;
     watch.phase("write");
@@ -184,7 +185,8 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     results(&mut record, &outcome, fits);
     record.result("dropped_rows", table.dropped_rows());
     session.close(&mut record, &watch);
-    let summary = summary(job, &outcome, table.column_names(), table.dropped_rows(), &record);
+    let mut summary = summary(job, &outcome, table.column_names(), table.dropped_rows(), &record);
+    summary.warnings.extend_from_slice(table.warnings());
     Ok(Done { title: format!("{} explained by {}", job.target, job.table), records: vec![record], summary })
 }
 

@@ -86,11 +86,15 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let watch = session.watch();
     watch.phase("read");
     let table = Table::open(&job.table, &job.options)?;
+    table.refuse_sample()?;
     let input = table.input_record()?;
     let sample = match &job.combine {
         Some(states) => shards::combine(&table, &job.config, session.seed, states, &watch)?,
         None => sample::run(&table, &job.config, session.seed, &watch)?,
     };
+    if sample.row_ids.is_empty() {
+        return Err(Failure::Work { message: "the draw kept no row".into(), hint: Some("ask for more --rows".into()) });
+    }
     watch.phase("write");
     write_sample_to(output, &table, &sample.row_ids, &sample.probabilities, &sample.weights, &sample.records)?;
 
@@ -103,7 +107,8 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     results(&mut record, &sample);
     record.result("dropped_rows", table.dropped_rows());
     session.close(&mut record, &watch);
-    let summary = summary(job, &sample, table.dropped_rows(), &record);
+    let mut summary = summary(job, &sample, table.dropped_rows(), &record);
+    summary.warnings.extend_from_slice(table.warnings());
     Ok(Done { title: format!("A sample of {}", job.table), records: vec![record], summary })
 }
 
@@ -112,6 +117,7 @@ fn run_shard(job: &Job, shard: Shard, session: &Session) -> Result<Done, Failure
     let watch = session.watch();
     watch.phase("read");
     let table = Table::open(&job.table, &job.options)?;
+    table.refuse_sample()?;
     let input = table.input_record()?;
     let folded = shards::fold(&table, &job.config, session.seed, shard, &job.output, &watch)?;
     let mut record = session.record("sample");

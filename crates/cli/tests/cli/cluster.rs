@@ -311,3 +311,19 @@ fn a_pursuit_tells_subspaces_apart_that_fill_the_space() {
     place.run("predict out/model.safetensors rows.npy -o again.npy").succeeds();
     assert_eq!(place.read("again.npy"), place.read("out/labels.npy"));
 }
+
+#[test]
+fn clusters_without_rows_and_values_beyond_single_precision_are_said() {
+    let values: Vec<f32> = (0..120).map(|i| ((i * i * 37 + i * 11) % 101) as f32).collect();
+    let place = Place::new().file("x.npy", npy(&values, 3));
+    let ran = place.run("cluster x.npy --clusters 40 -o out").succeeds();
+    assert!(ran.stderr().contains("of 40 clusters are empty"), "{}", ran.stderr());
+    let table: String = (0..20).map(|i| format!("{i}.5,{}e300\n", 1 + i % 3)).collect();
+    let place = Place::new().file("t.csv", format!("a,b\n{table}"));
+    place.run("sample t.csv --rows 20 -o s.parquet").succeeds();
+    place.run("cluster s.parquet --clusters 2 -o out").fails().naming(&[
+        "s.parquet",
+        "too large value in column 1, row 0",
+        "hint: scale the values",
+    ]);
+}

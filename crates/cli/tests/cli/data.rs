@@ -92,3 +92,51 @@ fn a_table_of_zeros_has_nothing_to_sample() {
     let place = Place::new().file("t.csv", "a,b\n0,0\n0,0\n0,0\n");
     place.run("sample t.csv --rows 2 -o s.parquet").fails().naming(&["zero"]).leaving(&["t.csv"]);
 }
+
+#[test]
+fn the_rows_of_a_sample_are_not_taken_for_rows_that_count_alike() {
+    let place = Place::new().cities(6000);
+    place.run("sample cities.parquet --rows 300 -o s.parquet").succeeds();
+    for call in ["regress s.parquet --target y --full -o m.json", "sample s.parquet --rows 50 -o t.parquet"] {
+        place
+            .run(call)
+            .fails()
+            .naming(&["s.parquet", "weights", "hint: take the table", "--exclude row_id,probability,weight"])
+            .leaving(&["cities.parquet", "s.parquet"]);
+        place.run(&format!("{call} --exclude row_id,probability,weight")).succeeds();
+        let output = call.rsplit(' ').next().unwrap();
+        std::fs::remove_file(place.path(output)).unwrap();
+    }
+}
+
+#[test]
+fn one_cell_that_makes_a_column_text_is_named() {
+    let mut rows: Vec<String> = (0..40).map(|i| format!("{i},{}", i * i)).collect();
+    rows[17] = "n/x,5".into();
+    let place = Place::new().file("t.csv", format!("a,b\n{}\n", rows.join("\n")));
+    let ran = place.run("sample t.csv --rows 20 -o s.parquet").succeeds();
+    assert!(
+        ran.stderr().contains("column a is text because of \"n/x\", but 39 of its 40 levels are numbers"),
+        "{}",
+        ran.stderr()
+    );
+    let words = Place::new().file("t.csv", "a,b\nx,1\ny,2\nx,4\n2,5\n");
+    let ran = words.run("sample t.csv --rows 2 -o s.parquet").succeeds();
+    assert!(!ran.stderr().contains("is text because"), "{}", ran.stderr());
+}
+
+#[test]
+fn sums_that_overflow_and_levels_without_rows_are_errors_not_results() {
+    let huge: Vec<String> = (0..30).map(|i| format!("{}e300,{i}", 1 + i % 7)).collect();
+    Place::new()
+        .file("t.csv", format!("a,b\n{}\n", huge.join("\n")))
+        .run("regress t.csv --target a --loss l2 --full -o m.json")
+        .fails()
+        .leaving(&["t.csv"]);
+    let place = Place::new().cities(2000);
+    for quantile in ["1e-6", "1e-9", "0.999999999"] {
+        let ran = place
+            .run(&format!("regress cities.parquet --target y --full --loss quantile --quantile={quantile} -o m.json"));
+        assert!(!ran.stderr().contains("internal error"), "{}", ran.stderr());
+    }
+}

@@ -421,3 +421,16 @@ fn the_specs_of_the_documents_are_specs() {
         subspan_io::parse_spec(spec, "docs/merge.md").unwrap();
     }
 }
+
+#[test]
+fn merged_values_that_are_not_finite_are_said() {
+    let tensor = |value: f32| vec![("w".to_string(), "F32", vec![2, 2], [value; 4].map(f32::to_le_bytes).concat())];
+    let place =
+        Place::new().file("a.safetensors", safetensors(&tensor(3e38))).file("b.safetensors", safetensors(&tensor(1.0)));
+    let ran = place.run("merge a.safetensors b.safetensors --no-match --weights=100,-99 -o m.safetensors").succeeds();
+    assert!(ran.stderr().contains("not finite: w"), "{}", ran.stderr());
+    place
+        .run("merge a.safetensors b.safetensors --no-match --weights=1e308,1e308 -o n.safetensors")
+        .misuses()
+        .naming(&["finite"]);
+}

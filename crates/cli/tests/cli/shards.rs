@@ -31,6 +31,8 @@ fn shards_combined_are_the_bytes_of_one_run() {
 fn what_is_missing_is_said_and_nothing_is_written() {
     let place = Place::new().cities(500);
     let combine = format!("{CALL} --combine states -o s.parquet");
+    place.run(&combine).fails().naming(&["states: no such folder", "hint: --combine takes"]);
+    fs::create_dir(place.path("states")).unwrap();
     place
         .run(&combine)
         .fails()
@@ -79,4 +81,18 @@ fn a_shard_that_makes_no_sense_is_a_usage_error() {
         place.run(&format!("{CALL} --shard {shard} -o states")).misuses().naming(&["i/n"]);
     }
     place.run(&format!("{CALL} --shard 1/3 --combine states -o s.parquet")).misuses().naming(&["--combine"]);
+}
+
+#[test]
+fn states_of_another_table_are_refused() {
+    let place = Place::new().file("t.csv", "a,b\n1,2\n3,5\n4,4\n").file("other.csv", "a,b\n1,2\n3,5\n9,4\n");
+    place.run("sample t.csv --rows 2 --shard 1/1 -o states").succeeds();
+    for call in ["--shard 1/1 -o states", "--combine states -o s.parquet"] {
+        place.run(&format!("sample other.csv --rows 2 {call}")).fails().naming(&[
+            "states",
+            "another table than other.csv",
+            "hint: start again",
+        ]);
+    }
+    place.run("sample t.csv --rows 2 --shard 1/1 -o states").succeeds();
 }

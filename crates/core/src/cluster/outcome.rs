@@ -197,6 +197,13 @@ impl Job<'_> {
         if summary.effective_support > 0.5 * n as f64 {
             warn("rows are tied to most other rows alike: there may be no clusters".into());
         }
+        let empty = clusters.iter().filter(|c| c.size == 0).count();
+        if empty > 0 {
+            warn(format!(
+                "{empty} of {} clusters are empty: the nearest rows of theirs are others'. Ask for fewer clusters",
+                clusters.len()
+            ));
+        }
         let smallest = clusters.iter().map(|c| c.size).min().unwrap_or(0);
         if smallest < 5 * self.coded.1 && summary.count.as_ref().is_some_and(|c| c.by == "coding length") {
             warn(format!("the smallest cluster has {smallest} rows: coding length favours few clusters then"));

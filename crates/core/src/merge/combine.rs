@@ -1,6 +1,7 @@
 //! Several models into one, a block of rows at a time.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 use subspan_linalg::bf16::weighted_sum;
@@ -36,23 +37,32 @@ const TILE: usize = 2048;
 /// Where merged bytes go, in order. It may run on another thread, one batch behind the computation.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + Send + 'a;
 
+/// What a merge of one tensor met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mixed {
+    /// Whether an opaque tensor differed between models.
+    pub differs: bool,
+    /// Whether all merged numbers are finite.
+    pub finite: bool,
+}
+
 /// Merges one tensor of several models, moved already, into `sink` as the first one's dtype. Sums are in double precision, for
 /// half precision in single; each element is rounded once. Tensors that are no floating numbers are the first model's. The bits
-/// do not depend on the number of threads. Whether an opaque tensor differed between models.
+/// do not depend on the number of threads.
 ///
 /// # Errors
 /// What the sink says; tensors that one rule cannot merge.
 ///
 /// # Panics
 /// If the numbers of models and weights differ, or shapes do.
-pub fn merge_tensor(sources: &[Gathered<'_>], weights: &[f64], rule: Rule, sink: &mut Sink<'_>) -> Result<bool> {
+pub fn merge_tensor(sources: &[Gathered<'_>], weights: &[f64], rule: Rule, sink: &mut Sink<'_>) -> Result<Mixed> {
     assert!(!sources.is_empty() && sources.len() == weights.len(), "a weight per model");
     let first = &sources[0];
     let view = first.view();
     assert!(sources.iter().all(|s| s.view().shape == view.shape), "models that are alike");
     if !view.dtype.is_float() {
         let differs = sources.iter().any(|s| s.to_tensor().data != first.to_tensor().data);
-        return copy_tensor(first, sink).map(|()| differs);
+        return copy_tensor(first, sink).map(|()| Mixed { differs, finite: true });
     }
     let weights = match rule {
         Rule::Mean | Rule::RowNorm => weights.to_vec(),
@@ -62,6 +72,7 @@ pub fn merge_tensor(sources: &[Gathered<'_>], weights: &[f64], rule: Rule, sink:
     let parts: Vec<(&Gathered<'_>, f64)> = sources.iter().zip(weights).filter(|(_, w)| *w != 0.0).collect();
     let row = first.row_bytes();
     let rows = (BLOCK_BYTES / row.max(1)).max(1);
+    let finite = AtomicBool::new(true);
     let mix = |batch: Range<usize>, buffer: &mut Vec<u8>| {
         buffer.resize(batch.len() * row, 0);
         buffer.par_chunks_mut((rows * row).max(1)).enumerate().for_each_init(Scratch::default, |scratch, (k, out)| {
@@ -71,6 +82,9 @@ pub fn merge_tensor(sources: &[Gathered<'_>], weights: &[f64], rule: Rule, sink:
                 (Rule::RowNorm, dtype) => mix_rows(&parts, rows, dtype, out, scratch),
                 (_, DType::F16 | DType::BF16) => mix_f32(&parts, rows, view.dtype, out, scratch),
                 _ => mix_f64(&parts, rows, view.dtype, out, scratch),
+            }
+            if !are_finite(view.dtype, out) {
+                finite.store(false, Ordering::Relaxed);
             }
         });
     };
@@ -85,7 +99,21 @@ pub fn merge_tensor(sources: &[Gathered<'_>], weights: &[f64], rule: Rule, sink:
     if !ready.is_empty() {
         sink(&ready)?;
     }
-    Ok(false)
+    Ok(Mixed { differs: false, finite: finite.into_inner() })
+}
+
+/// Whether all exponents of stored numbers are below the largest, which stands for infinity and NaN.
+fn are_finite(dtype: DType, bytes: &[u8]) -> bool {
+    // Every element is looked at, without an early exit, so that the loops vectorize.
+    match dtype {
+        DType::F64 => bytes.as_chunks().0.iter().fold(true, |all, b| all & f64::from_le_bytes(*b).is_finite()),
+        DType::F32 => bytes.as_chunks().0.iter().fold(true, |all, b| all & f32::from_le_bytes(*b).is_finite()),
+        DType::F16 => bytes.as_chunks().0.iter().fold(true, |all, b| all & (u16::from_le_bytes(*b) & 0x7c00 != 0x7c00)),
+        DType::BF16 => {
+            bytes.as_chunks().0.iter().fold(true, |all, b| all & (u16::from_le_bytes(*b) & 0x7f80 != 0x7f80))
+        }
+        DType::Opaque { .. } => true,
+    }
 }
 
 /// A gathered tensor's bytes into `sink`.

@@ -29,7 +29,7 @@ mod weights;
 mod tests;
 
 pub use apply::Gathered;
-pub use combine::{Rule, Sink, copy_tensor, mean_model, merge_tensor};
+pub use combine::{Mixed, Rule, Sink, copy_tensor, mean_model, merge_tensor};
 pub use derive::{Derived, derive};
 pub use distance::{Comparison, Sums, check_finite, compare};
 pub use error::{MergeError, Result};

@@ -139,15 +139,30 @@ pub(super) fn solve(problem: &Problem<'_>, start: Option<&[f64]>, observer: &dyn
     chunks.par_iter_mut().for_each(|c| interior_start(c, t, offset));
     // Aᵀ z starts at (1 − t) Aᵀ u and has to stay there.
     let balance = columns_of_z(&chunks, problem.n_cols);
+    let stopped = |iterations: usize, reached: f64| Error::NotConverged {
+        what: "the interior point method",
+        iterations,
+        reached,
+        tolerance: problem.tolerance,
+    };
     let finish = |chunks: &[Chunk<'_>], x: &[f64], iterations: usize| {
         let (objective, lower) = certify(chunks, x, t, &balance);
+        if !objective.is_finite() {
+            return Err(stopped(iterations, objective));
+        }
         let coefficients = start.iter().zip(x).map(|(s, x)| s + x).collect();
-        Solution { coefficients, objective, lower: lower.clamp(0.0, objective), at_zero: scale.target, iterations }
+        Ok(Solution {
+            coefficients,
+            objective,
+            lower: lower.max(0.0).min(objective),
+            at_zero: scale.target,
+            iterations,
+        })
     };
 
     let mut x = vec![0.0; k];
     if scale.residual <= EXACT_FIT * scale.target || scale.weight == 0.0 {
-        return Ok(finish(&chunks, &x, 0));
+        return finish(&chunks, &x, 0);
     }
 
     let mut step = [0.0; 2];
@@ -161,7 +176,7 @@ pub(super) fn solve(problem: &Problem<'_>, start: Option<&[f64]>, observer: &dyn
         // Late iterations and short steps mean that rounding has the last word: then a little less is enough.
         let late = iteration >= LATE || (iteration > 0 && step[0].max(step[1]) < SHORTEST_STEP);
         if reached <= problem.tolerance || late {
-            let found = finish(&chunks, &x, iteration);
+            let found = finish(&chunks, &x, iteration)?;
             let proved = (found.objective - found.lower) / found.objective.max(EXACT_FIT * scale.target);
             if proved <= if late { STALLED_TOLERANCE } else { AS_GOOD * problem.tolerance }.max(problem.tolerance) {
                 return Ok(found);
@@ -186,12 +201,7 @@ pub(super) fn solve(problem: &Problem<'_>, start: Option<&[f64]>, observer: &dyn
         step = [taken.dual_block, taken.primal_block].map(|block| (TO_BOUNDARY / block).min(1.0));
         x.iter_mut().zip(&corrected).for_each(|(x, dx)| *x += step[1] * dx);
     }
-    Err(Error::NotConverged {
-        what: "the interior point method",
-        iterations: MAX_ITERATIONS,
-        reached,
-        tolerance: problem.tolerance,
-    })
+    Err(stopped(MAX_ITERATIONS, reached))
 }
 
 /// A proved gap that is good enough when rounding stops the iteration earlier than asked: the gap that the exact mode promises.

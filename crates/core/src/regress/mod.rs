@@ -237,6 +237,9 @@ fn finish(job: &Job<'_>, solved: Vec<Solved>, rows_used: u64, proved: bool, warn
     };
     let coefficients: Vec<&[f64]> = solved.iter().map(|s| s.coefficients.as_slice()).collect();
     let all = evaluate::objectives(&job.table(), &job.config.loss, &levels, &coefficients)?;
+    if all.at.iter().any(|objective| !objective.is_finite()) {
+        return Err(Error::Overflow { what: "the loss over all rows" });
+    }
     let fits = solved
         .iter()
         .enumerate()

@@ -100,6 +100,11 @@ enum Backend {
     Array(npy::ArrayStore),
 }
 
+/// The columns that `subspan sample` puts before the input's own.
+pub(crate) const SAMPLE_COLUMNS: [&str; 3] = ["row_id", "probability", SAMPLE_WEIGHT];
+/// The one of them that says how many rows of the table a row stands for.
+pub(crate) const SAMPLE_WEIGHT: &str = "weight";
+
 /// Table formats, for the hint of an unknown one.
 const SUPPORTED: &str = ".parquet (a file, a directory or a pattern), .csv, .csv.gz, .arrow, .feather, .npy, .npz:KEY";
 
@@ -152,6 +157,31 @@ impl Table {
     /// Rows left out for a missing value, among the chunks scanned so far: after a full pass, in the whole table.
     pub fn dropped_rows(&self) -> u64 {
         self.dropped.iter().map(|n| n.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether the design holds what `sample` writes beside a table's own columns.
+    pub(crate) fn is_sample(&self) -> bool {
+        SAMPLE_COLUMNS.iter().all(|name| self.column_names().iter().any(|c| c == name))
+    }
+
+    /// Refuses a table whose rows count by weights, for work that counts rows alike.
+    ///
+    /// # Errors
+    /// [`IoError::Unsupported`].
+    pub fn refuse_sample(&self) -> Result<(), IoError> {
+        if !self.is_sample() {
+            return Ok(());
+        }
+        Err(IoError::Unsupported {
+            path: self.path.clone(),
+            what: "these are the rows of a sample, which count by their weights; here they would count alike".into(),
+            hint: Some(format!("take the table that was sampled, or --exclude {}", SAMPLE_COLUMNS.join(","))),
+        })
+    }
+
+    /// What the user should know of how columns were read.
+    pub fn warnings(&self) -> &[String] {
+        &self.plan.warnings
     }
 
     /// What was read, for the run record. Reads up to 64 MiB of each file for the fingerprint.

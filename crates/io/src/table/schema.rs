@@ -23,6 +23,8 @@ pub(crate) struct Plan {
     /// Columns of a block, target included.
     pub(crate) n_cols: usize,
     pub(crate) missing: Missing,
+    /// Text columns that may not be meant as such.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// One input column of the design.
@@ -84,6 +86,7 @@ impl Plan {
             target: options.target.clone(),
             n_cols: 0,
             missing: options.missing,
+            warnings: Vec::new(),
         };
         for column in design.into_iter().chain(target) {
             let field = schema.field(column);
@@ -103,6 +106,7 @@ impl Plan {
                         column: field.name().clone(),
                         limit: MAX_LEVELS,
                     })?;
+                    plan.warnings.extend(stray(field.name(), &names));
                     let skip = usize::from(options.drop_first_level);
                     let shown = names.iter().skip(skip).map(|level| format!("{}={level}", field.name()));
                     plan.names.extend(shown);
@@ -235,5 +239,23 @@ fn number_factor(field: &Field) -> Option<f64> {
         DataType::Dictionary(_, values) if values.is_numeric() => 1.0,
         other if other.is_numeric() => 1.0,
         _ => return None,
+    })
+}
+
+/// Fewest levels among which one that is no number stands out.
+const MANY_LEVELS: usize = 10;
+
+/// A warning of a text column nearly all of whose levels are numbers: a few cells have probably made it text.
+fn stray(column: &str, levels: &[String]) -> Option<String> {
+    let mut others = levels.iter().filter(|level| level.trim().parse::<f64>().is_err());
+    let first = others.next()?;
+    let n_others = 1 + others.count();
+    let probable = levels.len() >= MANY_LEVELS && MANY_LEVELS * n_others <= levels.len();
+    probable.then(|| {
+        format!(
+            "column {column} is text because of \"{first}\", but {} of its {} levels are numbers: each became a column of its own",
+            levels.len() - n_others,
+            levels.len()
+        )
     })
 }
