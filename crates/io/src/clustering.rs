@@ -1,9 +1,9 @@
 //! Clusterings as `.safetensors` files.
 //!
-//! Tensors of a model: `center` (f32, `D`); optionally `map` (f32, `p x D`) and `metric` (f32, `q x p`) or the
+//! Tensors of a model: those of a backbone, if there is one (see `backbone.rs`); `center` (f32, `D`); optionally `map` (f32, `p x D`) and `metric` (f32, `q x p`) or the
 //! layers of a trained head (`trunk.0`, `trunk.1`, `features`, `clusters`, each `weight` and `bias`); `anchors` (f32, `a x q`),
 //! `anchor_labels` (u32, `a`), `log_scale`, `temperature` and `top` (f64, `a`). The metadata's entry `subspan` is a JSON
-//! object with `format`, `version`, `clusters`, `unit_first`, `scattering`, `affinity`, `neighbours` and `perplexity`. A file is not trusted: everything that
+//! object with `format`, `version`, `clusters`, `unit_first`, `scattering`, `backbone`, `affinity`, `neighbours` and `perplexity`. A file is not trusted: everything that
 //! predictions rely on is checked.
 
 use std::collections::BTreeMap;
@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use subspan::classify;
-use subspan::cluster::{Affinity, Cluster, Head, Layer, Model, Scattering, Transform};
+use subspan::cluster::{Affinity, Cluster, Front, Head, Layer, Model, Scattering, Transform};
 
 use crate::atomic::AtomicFile;
+use crate::backbone::{self, Plan};
 use crate::error::{IoError, Result};
 use crate::model::{Reader, Stored, put_f32, read_model, reading, reading_bytes, tensor_bytes, write_all};
 
@@ -28,6 +29,8 @@ struct Header {
     clusters: usize,
     unit_first: bool,
     scattering: Option<[usize; 2]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    backbone: Option<Plan>,
     affinity: String,
     neighbours: usize,
     perplexity: f64,
@@ -93,15 +96,19 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
     if shape.len() != 1 || center.is_empty() {
         return Err(reader.corrupt("center", format!("shape {shape:?} instead of one dimension")));
     }
-    let scattering = match header.scattering {
-        None => None,
-        Some([height, width]) => match Scattering::new(height, width) {
-            Ok(s) if s.n_out() == center.len() => Some(s),
-            _ => {
-                return Err(reader.corrupt("scattering", format!("images of {height} x {width} do not fit the centre")));
-            }
-        },
+    let front = match (&header.scattering, &header.backbone) {
+        (None, None) => None,
+        (Some([height, width]), None) => {
+            let scattering = Scattering::new(*height, *width);
+            Some(Front::Scattering(scattering.map_err(|e| reader.corrupt("scattering", e.to_string()))?))
+        }
+        (None, Some(plan)) => Some(Front::Backbone(plan.read(reader)?)),
+        (Some(_), Some(_)) => return Err(reader.corrupt("metadata", "both scattering and a backbone".into())),
     };
+    if let Some(front) = front.as_ref().filter(|f| f.n_out() != center.len()) {
+        let detail = format!("{} values for images of {} features", center.len(), front.n_out());
+        return Err(reader.corrupt("center", detail));
+    }
     let matrix = |name: &str, columns: Option<usize>| -> Result<(Vec<f32>, usize, usize)> {
         let (values, shape) = reader.f32(name)?;
         match shape[..] {
@@ -147,7 +154,7 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
     }
     Ok(Model {
         clusters: header.clusters,
-        scattering,
+        front,
         transform: Transform { unit_first: header.unit_first, center, map },
         affinity: affinity.clone(),
         metric,
@@ -234,13 +241,22 @@ fn to_bytes(model: &Model, path: &str) -> Result<Vec<u8>> {
     for (name, values) in [("log_scale", &model.log_scale), ("temperature", &model.temperature), ("top", &model.top)] {
         tensors.insert(name, (Dtype::F64, vec![n], values.iter().flat_map(|v| v.to_le_bytes()).collect()));
     }
+    let (scattering, network) = match &model.front {
+        Some(Front::Scattering(scattering)) => (Some(scattering.image()), None),
+        Some(Front::Backbone(network)) => (None, Some(network)),
+        None => (None, None),
+    };
+    if let Some(network) = network {
+        backbone::put(&mut tensors, network);
+    }
     let name = AFFINITIES.iter().find(|(_, a)| *a == model.affinity).map_or("", |(name, _)| name);
     let header = Header {
         format: FORMAT.into(),
         version: env!("CARGO_PKG_VERSION").into(),
         clusters: model.clusters,
         unit_first: model.transform.unit_first,
-        scattering: model.scattering.as_ref().map(Scattering::image),
+        scattering,
+        backbone: network.map(Plan::of),
         affinity: name.into(),
         neighbours: model.neighbours,
         perplexity: model.perplexity,

@@ -13,6 +13,7 @@
 
 mod array;
 mod atomic;
+mod backbone;
 mod bytes;
 mod checkpoint;
 mod clustering;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use subspan::cluster::{self, AffinityKind, Clusters, Config, Features, Model};
+use subspan::cluster::{self, AffinityKind, Backbone, Clusters, Config, Convolution, Features, Front, Model};
 use subspan::{Silent, draw::Stream};
 use subspan_io::{AnyModel, AtomicFile, read_any_model, write_clustering};
 use tempfile::TempDir;
@@ -18,6 +18,22 @@ fn model(affinity: AffinityKind) -> Model {
     cluster::run(&Features::new(&values, 5).unwrap(), &config, 0, &Silent).unwrap().model
 }
 
+/// The same behind a small residual network on images of 3 x 3 pixels.
+fn with_backbone() -> Model {
+    let layer = |from: usize, add: Option<usize>, inputs: usize, size: usize| Convolution {
+        from,
+        add,
+        rectified: add.is_some(),
+        size,
+        stride: 1,
+        kernels: (0..5 * size * size * inputs).map(|i| ((i * 7 % 5) as f32 - 2.0) / 4.0).collect(),
+        bias: vec![0.1; 5],
+    };
+    let layers = vec![layer(0, None, 1, 3), layer(1, Some(1), 5, 1)];
+    let backbone = Backbone::new([3, 3, 1], vec![0.5], vec![2.0], layers).unwrap();
+    Model { front: Some(Front::Backbone(backbone)), ..model(AffinityKind::Cosine) }
+}
+
 fn written(model: &Model, place: &TempDir) -> String {
     let path = place.path().join("m.safetensors").display().to_string();
     write_clustering(model, AtomicFile::create(&path).unwrap()).unwrap();
@@ -27,8 +43,8 @@ fn written(model: &Model, place: &TempDir) -> String {
 #[test]
 fn a_clustering_survives_the_way_through_a_file() {
     let place = TempDir::new().unwrap();
-    for affinity in [AffinityKind::Cosine, AffinityKind::Absolute, AffinityKind::LeastSquares] {
-        let model = model(affinity);
+    let kinds = [AffinityKind::Cosine, AffinityKind::Absolute, AffinityKind::LeastSquares];
+    for model in kinds.map(model).into_iter().chain([with_backbone()]) {
         let path = written(&model, &place);
         let bytes = fs::read(&path).unwrap();
         assert_eq!(read_any_model(&path).unwrap(), AnyModel::Clustering(Box::new(model.clone())));
@@ -39,8 +55,14 @@ fn a_clustering_survives_the_way_through_a_file() {
 
 #[test]
 fn damage_anywhere_is_refused_or_harmless() {
+    for model in [model(AffinityKind::LeastSquares), with_backbone()] {
+        damage(&model);
+    }
+}
+
+fn damage(model: &Model) {
     let place = TempDir::new().unwrap();
-    let path = written(&model(AffinityKind::LeastSquares), &place);
+    let path = written(model, &place);
     let whole = fs::read(&path).unwrap();
     for cut in [0, 4, 8, 60, whole.len() / 2, whole.len() - 1] {
         fs::write(&path, &whole[..cut]).unwrap();

@@ -90,6 +90,29 @@ pub fn mul<T: Real>(h: &[T], m: usize, w: &[T], n_cols: usize, out: &mut [T]) {
     });
 }
 
+/// [`mul`] as one product on the calling thread: for callers that are tasks themselves, `w` is packed once for all rows of `h`.
+///
+/// # Panics
+/// As [`mul`].
+pub fn mul_here<T: Real>(h: &[T], m: usize, w: &[T], n_cols: usize, out: &mut [T]) {
+    assert!(n_cols > 0 && m > 0 && h.len().is_multiple_of(m), "whole rows");
+    assert!(w.len() == m * n_cols && out.len() == h.len() / m * n_cols, "shapes of a product");
+    let w = Strided { values: w, n_rows: m, n_cols, row_stride: n_cols, col_stride: 1 };
+    T::product(out, Strided { values: h, n_rows: h.len() / m, n_cols: m, row_stride: m, col_stride: 1 }, w);
+}
+
+/// [`transposed_mul`] as one product on the calling thread.
+///
+/// # Panics
+/// As [`transposed_mul`].
+pub fn transposed_mul_here<T: Real>(h: &[T], m: usize, x: &[T], n_cols: usize, out: &mut [T]) {
+    assert!(n_cols > 0 && m > 0 && x.len().is_multiple_of(n_cols), "whole rows");
+    let n = x.len() / n_cols;
+    assert!(h.len() == n * m && out.len() == m * n_cols, "shapes of a product");
+    let x = Strided { values: x, n_rows: n, n_cols, row_stride: n_cols, col_stride: 1 };
+    T::product(out, Strided { values: h, n_rows: m, n_cols: n, row_stride: 1, col_stride: m }, x);
+}
+
 /// How the vectors of a panel lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vectors {

@@ -126,6 +126,17 @@ impl std::fmt::Display for NetError {
     }
 }
 
+impl NetError {
+    /// As an error of the library, for code that runs behind one of its seams.
+    pub(crate) fn into_core(self) -> subspan::Error {
+        match self {
+            Self::Cancelled => subspan::Error::Cancelled,
+            Self::Library(e) => e,
+            other => subspan::Error::Source(Box::new(other)),
+        }
+    }
+}
+
 impl std::error::Error for NetError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {

@@ -168,7 +168,7 @@ impl Samples {
 }
 
 /// From pixel by pixel to channel by channel.
-fn interleaved(values: &[f32], channels: usize, places: usize) -> Vec<f32> {
+pub(crate) fn interleaved(values: &[f32], channels: usize, places: usize) -> Vec<f32> {
     let mut out = vec![0.0; values.len()];
     for (out, sample) in out.chunks_exact_mut(channels * places).zip(values.chunks_exact(channels * places)) {
         for (p, pixel) in sample.chunks_exact(channels).enumerate() {

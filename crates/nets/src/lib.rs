@@ -13,6 +13,7 @@
 //! | BatchNorm reset, REPAIR | [`reset_norms`], [`repair`] |
 //! | two models matched, merged and explained | [`analyze`] |
 //! | training of clustering heads | [`ManifoldLearner`] |
+//! | features of images, trained without labels | [`train_backbone`], [`Augmentation`] |
 //! | training of classifiers | [`mlp`], [`initialize`], [`train`] |
 //!
 //! # Losses of one's own
@@ -40,6 +41,7 @@
 
 pub mod analyze;
 mod arch;
+mod augment;
 mod backward;
 mod error;
 mod evaluate;
@@ -50,11 +52,13 @@ mod layers;
 mod manifold;
 mod moments;
 mod optimize;
+mod pixels;
 mod repair;
 mod tensor;
 mod train;
 
 pub use arch::Architecture;
+pub use augment::{Augmentation, ViewKey};
 pub use error::{NetError, Result};
 pub use evaluate::{Labelled, Scores, evaluate, loss_and_gradient};
 pub use forward::{Keep, Mode, Trace};
@@ -63,6 +67,7 @@ pub use input::{Normalize, Samples};
 pub use manifold::{Manifold, ManifoldLearner};
 pub use moments::{PairMoments, Site, Units, pair_moments};
 pub use optimize::{Optimizer, Rule};
+pub use pixels::{Pixels, Trunk, train_backbone};
 pub use repair::{RESET_BATCH, repair, reset_norms};
 pub use tensor::{Params, Tensor, cast, lerp};
 pub use train::{Training, initialize, mlp, train};

@@ -68,6 +68,8 @@ pub struct ManifoldLearner<'a> {
     pub observer: &'a dyn Observer,
 }
 
+/// Weight of the similarity of both views in the warm-up.
+const SIMILARITY: f64 = 1.0;
 /// Work of an exact step, in flop, from which the shortcut is tried: some tenths of a second on two cores.
 const LARGE_STEP: f64 = 2e10;
 
@@ -187,7 +189,7 @@ impl ManifoldLearner<'_> {
         };
         let spread = matches!(stage, Stage::Spread);
         let taken = match stage {
-            Stage::Spread => spread_step(&views, EPS2),
+            Stage::Spread => spread_step(&views, EPS2, SIMILARITY),
             Stage::Linearize { eta, shortcut } => manifold_step(&views, eta, EPS2, shortcut),
         };
         let diverged = Error::Diverged { epoch: step, lr: f64::from(self.settings.lr) };
@@ -208,10 +210,7 @@ impl ManifoldLearner<'_> {
     fn settle(&self, twin: &Twin, params: &mut Params<f32>, problem: &Problem<'_>) -> Result<()> {
         let labels = vec![0; problem.rows.len() / problem.n_cols];
         let data = Labelled { x: problem.rows, y: &labels };
-        reset_norms(&twin.net, params, &data, self.observer).map_err(|e| match e {
-            NetError::Cancelled => Error::Cancelled,
-            other => Error::Source(Box::new(other)),
-        })
+        reset_norms(&twin.net, params, &data, self.observer).map_err(NetError::into_core)
     }
 }
 
@@ -249,7 +248,7 @@ impl<'a> Batches<'a> {
 }
 
 /// The rows of an epoch: all, or as many, each as often as its weight says, to within one (systematic sampling).
-fn drawn(n: usize, weights: &[f64], rng: &mut Rng) -> Vec<usize> {
+pub(crate) fn drawn(n: usize, weights: &[f64], rng: &mut Rng) -> Vec<usize> {
     if weights.is_empty() {
         return (0..n).collect();
     }

@@ -1,12 +1,14 @@
 //! `subspan cluster`: which rows belong together, how many groups there are, and a subspace for each.
 
+mod features;
+
 use std::borrow::Cow;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use subspan::RunRecord;
 use subspan::cluster::{
-    self, AffinityKind, Agreement, Candidate, Clusters, Config, Features, Method, Outcome, Scattering, ZeroRows,
+    self, AffinityKind, Agreement, Candidate, Clusters, Config, Features, Method, Outcome, ZeroRows,
 };
 use subspan::record::InputRecord;
 use subspan_io::{
@@ -20,6 +22,7 @@ use crate::describe;
 use crate::failure::Failure;
 use crate::session::{Done, Session};
 use crate::summary::Summary;
+use features::Kind;
 
 /// As typed.
 #[derive(Debug, clap::Args)]
@@ -37,9 +40,13 @@ pub(crate) struct Args {
     /// True classes, for scores only: .npy, .npz:KEY, idx, idx.gz, .csv:COLUMN or .parquet:COLUMN
     #[arg(long, value_name = "LABELS")]
     truth: Option<String>,
-    /// raw: values as they are; scattering: for images (N x H x W), wavelet features that small shifts hardly move
-    #[arg(long, default_value = "raw", value_parser = ["raw", "scattering"])]
+    /// raw: values as they are; for images (N x H x W, or N x H x W x 3), scattering: wavelet features that small shifts hardly move;
+    /// conv4, resnet18: features of a network trained on augmented views of the images, of four layers or (slow) eighteen
+    #[arg(long, default_value = "raw", value_parser = clap::builder::PossibleValuesParser::new(features::NAMES))]
     features: String,
+    /// Passes over the images in the training of conv4 or resnet18 [default: 20]
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
     /// How many rows each row stands for: one number per row, in any of the formats of a matrix, or none to count all alike
     /// [default: the weights in a file that subspan sample wrote]
     #[arg(long, value_name = "WEIGHTS")]
@@ -69,7 +76,7 @@ pub(crate) struct Args {
 pub(crate) struct Job {
     matrix: String,
     truth: Option<String>,
-    scattering: bool,
+    features: Kind,
     weights: Option<String>,
     config: Config,
     output: PathBuf,
@@ -95,9 +102,9 @@ impl Job {
             ..Config::default()
         };
         config.check()?;
-        let scattering = args.features == "scattering";
+        let features = Kind::resolve(&args.features, args.epochs)?;
         let Args { matrix, truth, weights, output, .. } = args;
-        Ok(Self { matrix, truth, scattering, weights, config, output })
+        Ok(Self { matrix, truth, features, weights, config, output })
     }
 }
 
@@ -157,12 +164,10 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let truth = job.truth.as_ref().map(|truth| read_truth(truth, &matrix, &job.matrix)).transpose()?;
     let weights = read_weights(job, &matrix)?;
     let raw = matrix.to_f32()?;
-    let scattering = if job.scattering { Some(filters(&matrix, &job.matrix)?) } else { None };
-    let (values, n_cols) = match &scattering {
-        Some(scattering) => {
-            watch.phase("scatter");
-            (Cow::Owned(scattering.apply(&raw)), scattering.n_out())
-        }
+    let own_weights = weights.as_ref().map_or(&[][..], |w| &w.values);
+    let front = job.features.front(&matrix, &job.matrix, &raw, own_weights, session.seed, &watch)?;
+    let (values, n_cols) = match &front {
+        Some(front) => (Cow::Owned(front.apply(&raw)), front.n_out()),
         None => (Cow::Borrowed(&raw), matrix.n_cols()),
     };
     let mut features = Features::new(&values, n_cols)?;
@@ -176,7 +181,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
             cluster::run_learned(&features, &job.config, &learner, session.seed, &watch)?
         }
     };
-    outcome.model.scattering = scattering;
+    outcome.model.front = front;
     let score = |labels: &[u32]| truth.as_ref().map(|t| cluster::agreement(labels, &t.codes));
     let agreement = score(&outcome.labels);
     let candidates: Vec<Value> = outcome.summary.candidates.iter().map(|c| scored(c, score(&c.labels))).collect();
@@ -189,7 +194,8 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     record.inputs.extend(weights.as_ref().and_then(|w| w.input.clone()));
     configure(&mut record, &job.config);
     record.configure("weights", weights.as_ref().map(|_| job.weights.as_deref().unwrap_or("sample")));
-    record.configure("features", if job.scattering { "scattering" } else { "raw" });
+    record.configure("features", job.features.name());
+    record.configure("epochs", job.features.epochs());
     record.configure("output", job.output.display().to_string());
     results(&mut record, &outcome, agreement);
     describe::clusters(&mut record, &outcome, &raw, matrix.n_cols(), image_shape(matrix.shape()));
@@ -245,17 +251,6 @@ fn read_weights(job: &Job, matrix: &Matrix) -> Result<Option<Weights>, Failure> 
         return Err(Failure::Work { message, hint: Some("leave rows that stand for nothing out".into()) });
     }
     Ok(Some(Weights { values, input: Some(column.input_record()?) }))
-}
-
-/// Filters for a matrix of images.
-fn filters(matrix: &Matrix, path: &str) -> Result<Scattering, Failure> {
-    match *matrix.shape() {
-        [_, height, width] | [_, height, width, 1] => Ok(Scattering::new(height as usize, width as usize)?),
-        _ => Err(Failure::Work {
-            message: format!("{path} has shape {:?}, scattering needs images, N x H x W", matrix.shape()),
-            hint: Some("--features raw takes rows as they are".into()),
-        }),
-    }
 }
 
 fn read_truth(path: &str, matrix: &Matrix, matrix_path: &str) -> Result<Labels, Failure> {

@@ -138,14 +138,11 @@ pub struct Step {
     pub clusters: [Vec<f32>; 2],
 }
 
-/// Weight of the similarity of both views in the warm-up.
-const SIMILARITY: f64 = 1.0;
-
-/// The warm-up loss `−R(Z)/2 − mean z¹·z²`, with `Z` the unit mean of both views.
+/// The warm-up loss `−R(Z)/2 − λ mean z¹·z²`, with `Z` the unit mean of both views and `similarity` for `λ`.
 ///
 /// # Errors
 /// [`crate::Error::Linalg`] for outputs that are not finite.
-pub fn spread_step(views: &Views<'_>, eps2: f64) -> Result<Step> {
+pub fn spread_step(views: &Views<'_>, eps2: f64, similarity: f64) -> Result<Step> {
     let d = views.n_dims;
     let n = views.features[0].len() / d;
     let ([a, b], lengths) = units(views.features, d);
@@ -153,7 +150,7 @@ pub fn spread_step(views: &Views<'_>, eps2: f64) -> Result<Step> {
     let (whole, mut gradient) = whole_rate(&mean, d, eps2)?;
     gradient.iter_mut().for_each(|g| *g *= -0.5);
     before_unit(&mut gradient, &mean, d, &mean_lengths);
-    let pull = (SIMILARITY / n as f64) as f32;
+    let pull = (similarity / n as f64) as f32;
     let mut features = [gradient.clone(), gradient];
     for (own, other) in [(0, &b), (1, &a)] {
         features[own].iter_mut().zip(other).for_each(|(g, v)| *g -= pull * v);

@@ -10,6 +10,7 @@
 //! what is handed back. Rows may have weights: a row then counts like so many rows in means, directions, membership, k-means, coding
 //! lengths and votes.
 
+mod backbone;
 mod candidates;
 mod choice;
 mod coding;
@@ -32,13 +33,14 @@ mod scatter;
 mod score;
 mod trained;
 
+pub use backbone::{Backbone, Convolution};
 pub use candidates::Recipe;
 pub use config::{AffinityKind, Clusters, Config, Method, ZeroRows};
 pub use count::{Count, Tried};
 pub use describe::Cluster;
 pub use graph::{Background, Membership};
 pub use learn::{Head, Layer, Learner, Problem};
-pub use model::{Model, Predictions};
+pub use model::{Front, Model, Predictions};
 pub use neighbours::{Affinity, Neighbours, Search};
 pub use outcome::{Candidate, Learned, Outcome, Summary};
 pub use prepare::{Features, Preparation, Transform};

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::backbone::Backbone;
 use super::graph::{log_kernel, temperature};
 use super::learn::Head;
 use super::neighbours::{Affinity, Search};
@@ -20,7 +21,7 @@ pub struct Model {
     /// Number of clusters; labels are below it.
     pub clusters: usize,
     /// From images to the features that follow, if rows are images.
-    pub scattering: Option<Scattering>,
+    pub front: Option<Front>,
     /// From rows to unit rows.
     pub transform: Transform,
     /// How products become affinities.
@@ -46,6 +47,44 @@ pub struct Model {
     pub perplexity: f64,
 }
 
+/// What turns an image into features.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Front {
+    /// Wavelets: nothing is trained.
+    Scattering(Scattering),
+    /// A network trained on the images.
+    Backbone(Backbone),
+}
+
+impl Front {
+    /// Values of an image.
+    pub fn n_in(&self) -> usize {
+        match self {
+            Self::Scattering(scattering) => scattering.image().iter().product(),
+            Self::Backbone(backbone) => backbone.image().iter().product(),
+        }
+    }
+
+    /// Features of an image.
+    pub fn n_out(&self) -> usize {
+        match self {
+            Self::Scattering(scattering) => scattering.n_out(),
+            Self::Backbone(backbone) => backbone.n_out(),
+        }
+    }
+
+    /// Features of images, one row each; each independent of the others.
+    ///
+    /// # Panics
+    /// If `images` does not hold whole images.
+    pub fn apply(&self, images: &[f32]) -> Vec<f32> {
+        match self {
+            Self::Scattering(scattering) => scattering.apply(images),
+            Self::Backbone(backbone) => backbone.apply(images),
+        }
+    }
+}
+
 /// What a model says of rows.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Predictions {
@@ -65,7 +104,7 @@ const ROWS: usize = 1 << 13;
 impl Model {
     /// Values of a row.
     pub fn n_cols(&self) -> usize {
-        self.scattering.as_ref().map_or(self.transform.center.len(), |s| s.image().iter().product())
+        self.front.as_ref().map_or(self.transform.center.len(), Front::n_in)
     }
 
     /// Values of an image whose products are taken.
@@ -87,8 +126,8 @@ impl Model {
         }
         let mut out = Predictions::default();
         for values in features.values().chunks(ROWS * self.n_cols()) {
-            let unit = match &self.scattering {
-                Some(scattering) => self.transform.apply(&scattering.apply(values)),
+            let unit = match &self.front {
+                Some(front) => self.transform.apply(&front.apply(values)),
                 None => self.transform.apply(values),
             };
             let part = self.vote(&self.images(&unit), shares);

@@ -278,7 +278,7 @@ impl<'a> Job<'a> {
         let q = space.n_image();
         let mut model = Model {
             clusters,
-            scattering: None,
+            front: None,
             transform: space.transform.clone(),
             affinity: space.affinity.clone(),
             metric: space.metric.clone(),

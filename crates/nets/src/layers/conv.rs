@@ -1,4 +1,4 @@
-//! Convolutions as products with unfolded images, one image at a time.
+//! Convolutions as products with unfolded images: as many at a time as fit a cache, since small products run far below the rate of large ones.
 
 use rayon::prelude::*;
 use subspan_linalg::{Real, gemm};
@@ -37,8 +37,13 @@ impl Geometry {
         self.input[0] * self.size * self.size
     }
 
-    /// Calls `visit(row of taps, first output column, columns, input offset)` for each run of output positions whose inputs
-    /// lie in one row of the image.
+    /// Images unfolded together; a function of the shapes alone, so that sums have a fixed order.
+    fn group(&self) -> usize {
+        (UNFOLDED / (self.taps() * self.places())).clamp(1, CHUNK)
+    }
+
+    /// Calls `visit(tap, first output place, places, input offset)` for each run of output places whose inputs lie in one row of the
+    /// image.
     fn runs(&self, mut visit: impl FnMut(usize, usize, usize, usize)) {
         let ([c, h, w], [_, oh, ow], k) = (self.input, self.output, self.size);
         for tap in 0..c * k * k {
@@ -53,79 +58,105 @@ impl Geometry {
                 let row = y * self.stride + ky;
                 if row >= self.pad && row - self.pad < h {
                     let from = channel * h * w + (row - self.pad) * w + first * self.stride + kx - self.pad;
-                    visit(tap * oh * ow + y * ow + first, first, last - first, from);
+                    visit(tap, y * ow + first, last - first, from);
                 }
             }
         }
     }
 
-    /// Unfolds one image to `taps x places`; what lies outside the image stays as it is in `columns` (zero).
-    fn unfold<T: Real>(&self, image: &[T], columns: &mut [T]) {
-        self.runs(|to, _, n, from| {
-            let out = &mut columns[to..to + n];
-            if self.stride == 1 {
-                out.copy_from_slice(&image[from..from + n]);
-            } else {
-                out.iter_mut().zip(image[from..].iter().step_by(self.stride)).for_each(|(o, v)| *o = *v);
-            }
-        });
+    /// Unfolds images to `taps x (images · places)`; what lies outside an image stays as it is in `columns` (zero).
+    fn unfold<T: Real>(&self, images: &[T], columns: &mut [T]) {
+        let width = columns.len() / self.taps();
+        for (i, image) in images.chunks_exact(self.n_in()).enumerate() {
+            self.runs(|tap, place, n, from| {
+                let out = &mut columns[tap * width + i * self.places() + place..][..n];
+                if self.stride == 1 {
+                    out.copy_from_slice(&image[from..from + n]);
+                } else {
+                    out.iter_mut().zip(image[from..].iter().step_by(self.stride)).for_each(|(o, v)| *o = *v);
+                }
+            });
+        }
     }
 
-    /// The transpose of [`Geometry::unfold`], added to `image`.
-    fn fold<T: Real>(&self, columns: &[T], image: &mut [T]) {
-        self.runs(|from, _, n, to| {
-            let places = image[to..].iter_mut().step_by(self.stride);
-            places.zip(&columns[from..from + n]).for_each(|(o, v)| *o += *v);
-        });
+    /// The transpose of [`Geometry::unfold`], added to `images`.
+    fn fold<T: Real>(&self, columns: &[T], images: &mut [T]) {
+        let width = columns.len() / self.taps();
+        for (i, image) in images.chunks_exact_mut(self.n_in()).enumerate() {
+            self.runs(|tap, place, n, to| {
+                let places = image[to..].iter_mut().step_by(self.stride);
+                let values = &columns[tap * width + i * self.places() + place..][..n];
+                places.zip(values).for_each(|(o, v)| *o += *v);
+            });
+        }
+    }
+
+    /// Copies results between `images x out x places` and `out x (images · places)`: calls `copy(there, here)` for each run.
+    fn planes(&self, images: usize, mut copy: impl FnMut(std::ops::Range<usize>, std::ops::Range<usize>)) {
+        let (out, places) = (self.output[0], self.places());
+        for i in 0..images {
+            for o in 0..out {
+                let (there, here) = ((i * out + o) * places, (o * images + i) * places);
+                copy(there..there + places, here..here + places);
+            }
+        }
     }
 }
+
+/// Values of the unfolded images of a group: a megabyte of single precision.
+const UNFOLDED: usize = 1 << 18;
 
 /// `y` for a batch `x` and kernels `w` (`out x taps`). Floor: `2 n out taps places` flop.
 pub(crate) fn forward<T: Real>(x: &[T], w: &[T], bias: Option<&[T]>, g: &Geometry) -> Vec<T> {
     let mut y = vec![T::default(); x.len() / g.n_in() * g.n_out()];
-    y.par_chunks_mut(CHUNK * g.n_out()).zip(x.par_chunks(CHUNK * g.n_in())).for_each(|(y, x)| {
-        let mut columns = vec![T::default(); g.taps() * g.places()];
-        for (y, x) in y.chunks_exact_mut(g.n_out()).zip(x.chunks_exact(g.n_in())) {
-            g.unfold(x, &mut columns);
-            gemm::mul(w, g.taps(), &columns, g.places(), y);
-            if let Some(bias) = bias {
-                for (plane, b) in y.chunks_exact_mut(g.places()).zip(bias) {
-                    plane.iter_mut().for_each(|v| *v += *b);
-                }
+    let (group, places) = (g.group(), g.places());
+    y.par_chunks_mut(group * g.n_out()).zip(x.par_chunks(group * g.n_in())).for_each(|(y, x)| {
+        let images = x.len() / g.n_in();
+        let mut columns = vec![T::default(); g.taps() * images * places];
+        let mut planes = vec![T::default(); y.len()];
+        g.unfold(x, &mut columns);
+        gemm::mul_here(w, g.taps(), &columns, images * places, &mut planes);
+        if let Some(bias) = bias {
+            for (plane, b) in planes.chunks_exact_mut(images * places).zip(bias) {
+                plane.iter_mut().for_each(|v| *v += *b);
             }
         }
+        g.planes(images, |there, here| y[there].copy_from_slice(&planes[here]));
     });
     y
 }
 
 /// Gradients for `dy`: of the kernels, of the bias, and of `x` where `w` is given.
 pub(crate) fn backward<T: Real>(x: &[T], w: Option<&[T]>, dy: &[T], g: &Geometry) -> (Vec<T>, Vec<T>, Option<Vec<T>>) {
-    let (out, taps, places) = (g.output[0], g.taps(), g.places());
+    let (out, taps, places, group) = (g.output[0], g.taps(), g.places(), g.group());
     let mut dx = w.map(|_| vec![T::default(); x.len()]);
+    // Kernels' and biases' shares of a few groups, added up in order.
     let chunk = |x: &[T], dy: &[T], mut dx: Option<&mut [T]>| {
-        let mut columns = vec![T::default(); taps * places];
-        let mut back = vec![T::default(); taps * places];
         let (mut dw, mut one) = (vec![T::default(); out * taps], vec![T::default(); out * taps]);
         let mut db = vec![T::default(); out];
-        for (i, (x, dy)) in x.chunks_exact(g.n_in()).zip(dy.chunks_exact(g.n_out())).enumerate() {
+        for (at, (x, dy)) in x.chunks(group * g.n_in()).zip(dy.chunks(group * g.n_out())).enumerate() {
+            let images = x.len() / g.n_in();
+            let width = images * places;
+            let mut columns = vec![T::default(); taps * width];
             g.unfold(x, &mut columns);
-            gemm::mul_transposed(dy, &columns, places, &mut one);
+            let mut planes = vec![T::default(); dy.len()];
+            g.planes(images, |there, here| planes[here].copy_from_slice(&dy[there]));
+            gemm::mul_transposed_here(&planes, &columns, width, &mut one);
             dw.iter_mut().zip(&one).for_each(|(s, v)| *s += *v);
-            for (b, plane) in db.iter_mut().zip(dy.chunks_exact(places)) {
+            for (b, plane) in db.iter_mut().zip(planes.chunks_exact(width)) {
                 plane.iter().for_each(|v| *b += *v);
             }
             if let (Some(w), Some(dx)) = (w, dx.as_deref_mut()) {
-                gemm::transposed_mul(w, taps, dy, places, &mut back);
-                g.fold(&back, &mut dx[i * g.n_in()..(i + 1) * g.n_in()]);
+                gemm::transposed_mul_here(w, taps, &planes, width, &mut columns);
+                g.fold(&columns, &mut dx[at * group * g.n_in()..][..x.len()]);
             }
         }
         (dw, db)
     };
-    let tasks = x.par_chunks(CHUNK * g.n_in()).zip(dy.par_chunks(CHUNK * g.n_out()));
+    let step = CHUNK.next_multiple_of(group);
+    let tasks = x.par_chunks(step * g.n_in()).zip(dy.par_chunks(step * g.n_out()));
     let parts: Vec<(Vec<T>, Vec<T>)> = match &mut dx {
-        Some(dx) => {
-            tasks.zip(dx.par_chunks_mut(CHUNK * g.n_in())).map(|((x, dy), dx)| chunk(x, dy, Some(dx))).collect()
-        }
+        Some(dx) => tasks.zip(dx.par_chunks_mut(step * g.n_in())).map(|((x, dy), dx)| chunk(x, dy, Some(dx))).collect(),
         None => tasks.map(|(x, dy)| chunk(x, dy, None)).collect(),
     };
     let (mut dw, mut db) = (vec![T::default(); out * taps], vec![T::default(); out]);
