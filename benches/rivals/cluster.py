@@ -173,9 +173,9 @@ def unit(rows):
 BINARY = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "subspan"
 
 
-def ours(folder, clusters, flags, seed):
+def ours(folder, clusters, flags, seed, binary=BINARY):
     out = folder / "out"
-    command = [BINARY, "cluster", folder / "x.npy", "--clusters", str(clusters), "--truth", folder / "y.npy", "--seed", str(seed),
+    command = [binary, "cluster", folder / "x.npy", "--clusters", str(clusters), "--truth", folder / "y.npy", "--seed", str(seed),
                "--json", "-q", "-o", out, *flags]
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
     if done.returncode:

@@ -116,10 +116,12 @@ macro_rules! real {
         impl Real for $t {
             const EPSILON: f64 = <$t>::EPSILON as f64;
 
+            #[inline]
             fn from_f64(value: f64) -> Self {
                 value as Self
             }
 
+            #[inline]
             fn to_f64(self) -> f64 {
                 self.into()
             }

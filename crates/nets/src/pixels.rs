@@ -40,7 +40,7 @@ pub struct Pixels {
     pub trunk: Trunk,
     /// Passes over the images.
     pub epochs: usize,
-    /// Images per step, each in two views.
+    /// Images per step at most, each in two views; few images are shared among several steps, see [`Pixels::images_per_step`].
     pub batch_size: usize,
     /// Units of the head's hidden layer.
     pub hidden: usize,
@@ -58,7 +58,7 @@ pub struct Pixels {
 
 impl Pixels {
     /// The usual number of passes.
-    pub const EPOCHS: usize = 20;
+    pub const EPOCHS: usize = 10;
 
     /// The usual settings for images of so many channels.
     pub fn usual(channels: usize) -> Self {
@@ -121,11 +121,15 @@ pub fn train_backbone(
 }
 
 impl Pixels {
+    /// Images of a step: at least eight steps a pass, unless they would see fewer than 64 images.
+    pub fn images_per_step(&self, n: usize) -> usize {
+        self.batch_size.min((n / 8).max(64)).min(n)
+    }
+
     fn check(&self, [height, width, channels]: [usize; 3]) -> Result<()> {
         if ![height, width].iter().all(|s| SIDES.contains(s)) || ![1, 3].contains(&channels) {
-            let found = format!("{height} x {width} of {channels} channels");
-            let (low, high) = (SIDES.start(), SIDES.end());
-            return Err(Error::parameter("images", found, format!("of sides {low} to {high} and 1 or 3 channels")));
+            let expected = format!("images of sides {} to {} and 1 or 3 channels", SIDES.start(), SIDES.end());
+            return Err(NetError::Input { found: vec![channels, height, width], expected }.into_core());
         }
         for (name, value) in [("epochs", self.epochs), ("batch size", self.batch_size), ("n_dims", self.n_dims)] {
             if value == 0 {
@@ -197,7 +201,7 @@ impl Network {
         let dims = self.net.node(Net::INPUT).dims;
         let len = self.net.len_at(Net::INPUT);
         let n = pixels.len() / len;
-        let size = settings.batch_size.min(n);
+        let size = settings.images_per_step(n);
         let steps = settings.epochs * (n / size);
         observer.event(Event::Phase { name: "train", total: Some(steps as u64) });
         let mut adam = Optimizer::new(Rule::Adam, settings.lr, 0.0);

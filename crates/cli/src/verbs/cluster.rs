@@ -44,7 +44,7 @@ pub(crate) struct Args {
     /// conv4, resnet18: features of a network trained on augmented views of the images, of four layers or (slow) eighteen
     #[arg(long, default_value = "raw", value_parser = clap::builder::PossibleValuesParser::new(features::NAMES))]
     features: String,
-    /// Passes over the images in the training of conv4 or resnet18 [default: 20]
+    /// Passes over the images in the training of conv4 or resnet18 [default: 10]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// How many rows each row stands for: one number per row, in any of the formats of a matrix, or none to count all alike

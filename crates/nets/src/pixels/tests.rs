@@ -29,8 +29,8 @@ fn loss(network: &Network, params: &Params<f64>, batch: &[f64], settings: &Pixel
     -0.5 * whole - settings.similarity * alike / (z.len() / 2) as f64
 }
 
-/// Compares slopes along random directions of the parameters that `moves` names, one after the other, with differences.
-fn compare(trunk: Trunk, side: usize, images: usize, moves: &[&str]) {
+/// Compares slopes along random directions of the parameters that `moves` names, one after the other, with differences of step `h`.
+fn compare(trunk: Trunk, side: usize, images: usize, h: f64, moves: &[&str]) {
     let settings = small(trunk);
     let network = Network::new([1, side, side], &settings).unwrap();
     let params: Params<f64> = cast(&network.start(1));
@@ -49,7 +49,6 @@ fn compare(trunk: Trunk, side: usize, images: usize, moves: &[&str]) {
             }
             (loss(&network, &params, &batch, &settings), slope)
         };
-        let h = 1e-6;
         let ((up, slope), (down, _)) = (moved(h), moved(-h));
         let difference = (up - down) / (2.0 * h);
         assert!((difference - slope).abs() < 1e-4 * slope.abs().max(1.0), "{trunk:?} {name}: {slope} {difference}");
@@ -59,12 +58,13 @@ fn compare(trunk: Trunk, side: usize, images: usize, moves: &[&str]) {
 #[test]
 fn the_gradient_of_the_whole_network_is_the_limit_of_differences() {
     let names = ["conv0", "bn0", "conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "head.0", "head.1", "head.2"];
-    compare(Trunk::Conv4, 12, 9, &names);
+    compare(Trunk::Conv4, 12, 9, 1e-6, &names);
 }
 
 #[test]
 fn one_step_of_resnet_18_follows_differences() {
-    compare(Trunk::ResNet18, 8, 4, &["conv1", "layer1.1", "layer2.0.downsample", "layer4", "head"]);
+    // Eighteen layers of rectifiers are straight over short distances only.
+    compare(Trunk::ResNet18, 8, 4, 1e-8, &["conv1", "layer1.1", "layer2.0.downsample", "layer4", "head"]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn images_that_cannot_be_learned_from_are_refused() {
     };
     let some = vec![0.5f32; 20 * 100];
     assert!(train(&some, [10, 10, 1]).contains("the same"));
-    assert!(train(&some, [4, 25, 1]).contains("4 x 25 of 1 channels"));
+    assert!(train(&some, [4, 25, 1]).contains("[1, 4, 25]"));
     assert!(train(&some, [10, 10, 2]).contains("1 or 3 channels"));
     assert!(train(&some[..1000], [10, 10, 1]).contains("at least 16"));
     assert!(train(&some[..1999], [10, 10, 1]).contains("size"));
