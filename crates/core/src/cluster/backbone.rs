@@ -225,7 +225,7 @@ mod tests {
         // One image by loops over the definition.
         let normed: Vec<f32> =
             images[..70].iter().enumerate().map(|(i, v)| if i % 2 == 0 { (v - 0.5) / 2.0 } else { v - 1.0 }).collect();
-        let mut results = vec![(normed, [5, 7, 2])];
+        let mut results: Vec<(Vec<f32>, [usize; 3])> = vec![(normed, [5, 7, 2])];
         for l in net.layers() {
             let (x, [h, w, c]) = &results[l.from];
             let (oh, ow, out, pad) = (h.div_ceil(l.stride), w.div_ceil(l.stride), l.bias.len(), l.size / 2);
