@@ -1,9 +1,10 @@
-"""Writes summary.md beside run.json: python benches/runs/2026-11-25-cluster/summarize.py"""
+"""Writes summary.md beside the run.json of cluster.py: python benches/rivals/cluster_summary.py FOLDER"""
 
 import json
+import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(sys.argv[1])
 RIVALS = ["kmeans", "gmm", "knn_spectral", "knn_spectral_half_whitened", "hdbscan", "ssc_omp"]
 
 sets = json.loads((HERE / "run.json").read_text())["sets"]
