@@ -2,8 +2,9 @@
 //!
 //! Tensors of a model of subspaces: `subspaces` (f32, all frames stacked, `Σk x D`), `offsets` (u32, `C + 1`), optionally `center`
 //! (f32, `D`) and `gamma` (f64, 1). Of a linear one: `weights` (f32, `C x D`), `bias` (f32, `C`). Of both, `temperature` (f64, 1)
-//! and optionally `recon_subspaces`, `recon_offsets` and `recon_center`, against which strangeness is measured. The file's
-//! metadata has one entry, `subspan`: a JSON object with `format`, `version` and `classes`. A file is not trusted: everything
+//! and optionally `recon_subspaces`, `recon_offsets` and `recon_center`, against which strangeness is measured, with
+//! `contrast_mean` (f32, `D`), `contrast_form` (f32, `D x D`), `contrast_slopes` (f32, `C x D`), `contrast_constants` (f32, `C`) and
+//! `contrast_standards` (f64, 4) if there is a second measure (earlier versions wrote none and ignore it). The file's metadata has one entry, `subspan`: a JSON object with `format`, `version` and `classes`. A file is not trusted: everything
 //! predictions rely on is checked.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -12,7 +13,7 @@ use std::io::Write;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
-use subspan::classify::{Frames, Model, Reconstruction, Scorer, orthonormality_defect};
+use subspan::classify::{Contrast, Frames, Model, Reconstruction, Scorer, orthonormality_defect};
 
 use crate::atomic::AtomicFile;
 use crate::bytes::open_file;
@@ -71,6 +72,15 @@ fn to_bytes(model: &Model, path: &str) -> Result<Vec<u8>> {
     if let Some(reconstruction) = &model.reconstruction {
         put_frames(&mut tensors, ["recon_subspaces", "recon_offsets"], &reconstruction.frames, d);
         put_f32(&mut tensors, "recon_center", reconstruction.center.as_deref(), &[d]);
+        if let Some(contrast) = &reconstruction.contrast {
+            let n_classes = contrast.constants.len();
+            put_f32(&mut tensors, "contrast_mean", Some(&contrast.mean), &[d]);
+            put_f32(&mut tensors, "contrast_form", Some(&contrast.form), &[d, d]);
+            put_f32(&mut tensors, "contrast_slopes", Some(&contrast.slopes), &[n_classes, d]);
+            put_f32(&mut tensors, "contrast_constants", Some(&contrast.constants), &[n_classes]);
+            let bytes = contrast.standards.iter().flat_map(|v| v.to_le_bytes()).collect();
+            tensors.insert("contrast_standards", (Dtype::F64, vec![contrast.standards.len()], bytes));
+        }
     }
     let header =
         Header { format: FORMAT.into(), version: env!("CARGO_PKG_VERSION").into(), classes: model.classes.clone() };
@@ -233,11 +243,32 @@ impl Reader<'_> {
         };
         let reconstruction = if self.tensors.tensor("recon_subspaces").is_ok() {
             let (frames, _) = self.frames(["recon_subspaces", "recon_offsets"], n_classes, Some(n_cols))?;
-            Some(Reconstruction { frames, center: self.optional_f32("recon_center", &[n_cols])? })
+            let center = self.optional_f32("recon_center", &[n_cols])?;
+            Some(Reconstruction { frames, center, contrast: self.contrast(n_classes, n_cols)? })
         } else {
             None
         };
         Ok(Model { classes: header.classes, n_cols, scorer, temperature, reconstruction })
+    }
+
+    /// The second measure of strangeness; files of earlier versions have none.
+    fn contrast(&self, n_classes: usize, n_cols: usize) -> Result<Option<Contrast>> {
+        if !self.has("contrast_form") {
+            return Ok(None);
+        }
+        let standards = self.f64("contrast_standards", 4)?;
+        let standards = [standards[0], standards[1], standards[2], standards[3]];
+        if standards[1] <= 0.0 || standards[3] <= 0.0 {
+            let detail = format!("deviations {} and {} are not positive", standards[1], standards[3]);
+            return Err(self.corrupt("contrast_standards", detail));
+        }
+        Ok(Some(Contrast {
+            mean: self.shaped_f32("contrast_mean", &[n_cols])?,
+            form: self.shaped_f32("contrast_form", &[n_cols, n_cols])?,
+            slopes: self.shaped_f32("contrast_slopes", &[n_classes, n_cols])?,
+            constants: self.shaped_f32("contrast_constants", &[n_classes])?,
+            standards,
+        }))
     }
 
     /// Frames and their number of columns. A class may have no row: one that an online learner has not met.

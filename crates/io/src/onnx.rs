@@ -6,7 +6,7 @@
 
 use std::io::Write;
 
-use subspan::classify::{Frames, Model, Scorer};
+use subspan::classify::{Contrast, Frames, Model, Scorer};
 
 use crate::atomic::AtomicFile;
 use crate::error::{IoError, Result};
@@ -60,7 +60,13 @@ fn encode(model: &Model) -> Vec<u8> {
         graph.floats("zero", &[], &[0.0]);
         let rest = graph.node("Sub", &["one", &nearest], "rest", &[]);
         let rest = graph.node("Max", &[&rest, "zero"], "positive rest", &[]);
-        graph.node("Sqrt", &[&rest], "strangeness", &[]);
+        match &reconstruction.contrast {
+            None => graph.node("Sqrt", &[&rest], "strangeness", &[]),
+            Some(contrast) => {
+                let sine = graph.node("Sqrt", &[&rest], "sine", &[]);
+                graph.joined(contrast, &unit, &sine)
+            }
+        };
         graph.outputs.push(value_info("strangeness", FLOAT, &[None]));
     }
     let mut body = Message::default();
@@ -157,6 +163,47 @@ impl Graph {
         self.floats(&name, &[dims, n_classes], &members);
         let z = self.node("Mul", &[&z, &z], &format!("{prefix}squares"), &[]);
         self.node("MatMul", &[&z, &name], &format!("{prefix}squared lengths"), &[])
+    }
+
+    /// Strangeness from unit samples and their sine to the nearest subspace, as [`Contrast`] says; 1 for a zero sample.
+    fn joined(&mut self, contrast: &Contrast, unit: &str, sine: &str) -> String {
+        let (d, n_classes) = (contrast.mean.len(), contrast.constants.len());
+        let slopes: Vec<f32> = (0..d * n_classes).map(|i| contrast.slopes[i % n_classes * d + i / n_classes]).collect();
+        self.floats("contrast mean", &[d], &contrast.mean);
+        self.floats("contrast form", &[d, d], &contrast.form);
+        self.floats("contrast slopes", &[d, n_classes], &slopes);
+        self.floats("contrast constants", &[n_classes], &contrast.constants);
+        let axes = [("axes", Attribute::Ints(vec![1])), ("keepdims", Attribute::Int(0))];
+        let y = self.node("Sub", &[unit, "contrast mean"], "contrast y", &[]);
+        let turned = self.node("MatMul", &[&y, "contrast form"], "contrast turned", &[]);
+        let squares = self.node("Mul", &[&y, &turned], "contrast squares", &[]);
+        // The axes of a sum are an input in this version of the operators; a product with ones needs none.
+        self.floats("contrast ones", &[d], &vec![1.0; d]);
+        let square = self.node("MatMul", &[&squares, "contrast ones"], "contrast square", &[]);
+        let along = self.node("MatMul", &[&y, "contrast slopes"], "contrast along", &[]);
+        let by_class = self.node("Add", &[&along, "contrast constants"], "contrast by class", &[]);
+        let nearest = self.node("ReduceMin", &[&by_class], "contrast nearest", &axes);
+        let measure = self.node("Add", &[&square, &nearest], "contrast", &[]);
+        let mut terms = Vec::new();
+        for (i, name) in [sine, &measure].into_iter().enumerate() {
+            let [mean, deviation] = [contrast.standards[2 * i], contrast.standards[2 * i + 1]];
+            let names = [format!("standard mean {i}"), format!("standard deviation {i}")];
+            self.floats(&names[0], &[], &[mean as f32]);
+            self.floats(&names[1], &[], &[(2.0 * deviation) as f32]);
+            let shifted = self.node("Sub", &[name, &names[0]], &format!("shifted {i}"), &[]);
+            terms.push(self.node("Div", &[&shifted, &names[1]], &format!("standard {i}"), &[]));
+        }
+        let s = self.node("Add", &[&terms[0], &terms[1]], "standard", &[]);
+        let square = self.node("Mul", &[&s, &s], "standard square", &[]);
+        let length = self.node("Add", &[&square, "one"], "standard length square", &[]);
+        let length = self.node("Sqrt", &[&length], "standard length", &[]);
+        let share = self.node("Div", &[&s, &length], "standard share", &[]);
+        self.floats("half", &[], &[0.5]);
+        let share = self.node("Mul", &[&share, "half"], "half share", &[]);
+        let score = self.node("Add", &[&share, "half"], "score", &[]);
+        let length = self.node("ReduceL2", &[unit], "unit length", &axes);
+        let none = self.node("Sub", &["one", &length], "no length", &[]);
+        self.node("Max", &[&score, &none], "strangeness", &[])
     }
 
     /// Adds a node with one output, whose name it returns.

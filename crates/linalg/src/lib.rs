@@ -13,6 +13,7 @@
 //! | weighted sums of bfloat16 numbers | [`bf16`] | 2 per element |
 //! | inner products and combinations of few long rows | [`frames`] | `2 k² d`, `4 k² d` |
 //! | rows of length one | [`par_unit_rows`] | `3 d` per row |
+//! | probabilities | [`softmax`] | about 20 instructions per vector |
 //! | whitening factor of a Gram matrix | [`whiten`] | `≈ d³` |
 //! | Cholesky, eigen, SVD, QR | [`factor`] | `O(d³)` |
 //!
@@ -32,6 +33,7 @@ pub mod philox;
 mod real;
 pub mod scan;
 mod simd;
+mod softmax;
 mod sparse;
 mod unit;
 mod whiten;
@@ -40,7 +42,8 @@ pub use factor::{Cholesky, Eigh, PsdFactor, ThinSvd, cholesky, eigh, psd_factor,
 pub use mat::Mat;
 pub use par::{par_gram, par_mul_vec, par_row_norms_sq, par_tr_mul_vec, par_weighted_gram};
 pub use real::Real;
-pub use unit::par_unit_rows;
+pub use softmax::softmax;
+pub use unit::{par_unit_rows, unit_rows};
 pub use whiten::{Whitener, column_scales, precondition, whiten};
 
 /// Why a factorization could not be computed.

@@ -55,6 +55,25 @@ impl<T: Real> Head<'_, T> {
         (z, logits)
     }
 
+    /// The logits of [`Head::forward`] on the calling thread, for callers that are tasks themselves.
+    pub(crate) fn logits_here(&self, x: &[T]) -> Vec<f64> {
+        let n_dims = self.n_dims();
+        let mut z = vec![T::default(); x.len() / self.n_cols * n_dims];
+        gemm::mul_transposed_here(x, self.frames, self.n_cols, &mut z);
+        let mut logits = vec![0.0; x.len() / self.n_cols * self.n_classes()];
+        if self.offsets.iter().enumerate().all(|(c, o)| c == *o) {
+            // Lines: a length is a magnitude.
+            logits.iter_mut().zip(&z).for_each(|(l, z)| *l = self.gamma * z.to_f64().abs());
+            return logits;
+        }
+        for (z, logits) in z.chunks_exact(n_dims.max(1)).zip(logits.chunks_exact_mut(self.n_classes())) {
+            for (o, logit) in self.offsets.windows(2).zip(logits) {
+                *logit = self.gamma * norm(&z[o[0]..o[1]]);
+            }
+        }
+        logits
+    }
+
     /// The gradients of the loss with the coefficients `g` (`b x C`) of [`cross_entropy`]: by the frames (`Σk x n_cols`).
     ///
     /// # Panics

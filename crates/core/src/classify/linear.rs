@@ -84,15 +84,24 @@ impl Best {
         data: &Labelled<'_>,
         held_out: &[usize],
     ) -> Result<bool> {
-        let (logits, codes) = logits_and_codes(scorer, data, held_out)?;
-        let t = temperature(&logits, &codes, data.n_classes());
-        let nll = scores(&logits, &codes, data.n_classes(), t).nll;
+        let nll = held_out_nll(scorer, data, held_out)?;
         let better = nll < self.nll;
         if better {
             *self = Self { nll, index };
         }
         Ok(better)
     }
+
+    /// Whether it is better than `scorer`; nothing is before the first offer.
+    pub(crate) fn beats(&self, scorer: &Scorer, data: &Labelled<'_>, held_out: &[usize]) -> Result<bool> {
+        Ok(self.nll < f64::INFINITY && self.nll < held_out_nll(scorer, data, held_out)?)
+    }
+}
+
+fn held_out_nll(scorer: &Scorer, data: &Labelled<'_>, held_out: &[usize]) -> Result<f64> {
+    let (logits, codes) = logits_and_codes(scorer, data, held_out)?;
+    let t = temperature(&logits, &codes, data.n_classes());
+    Ok(scores(&logits, &codes, data.n_classes(), t).nll)
 }
 
 pub(crate) fn dot(x: &[f64], y: &[f64]) -> f64 {

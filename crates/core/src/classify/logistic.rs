@@ -1,46 +1,33 @@
-//! Multinomial logistic regression, converged: L-BFGS preconditioned by the covariance of the samples.
-//!
-//! The Hessian of the mean loss is at most half the covariance in every direction (D. Böhning, "Multinomial logistic regression
-//! algorithm", Ann. Inst. Stat. Math. 44, 1992) and has about its eigenvectors, so `h Σ + λ I` with the mean curvature `h` is a
-//! good first Hessian: raw pixels, whose covariance spans six orders of magnitude, need some dozens of passes instead of thousands.
-
-use std::collections::VecDeque;
+//! Multinomial logistic regression, converged: the path of penalties, and passes over the samples; [`newton`](super::newton) walks it.
 
 use rayon::prelude::*;
-use subspan_linalg::{Cholesky, Mat, cholesky, gemm, par_gram};
+use subspan_linalg::{Mat, frames, gemm, par_gram};
 
 use super::head::softmax;
 use super::labelled::Labelled;
 use super::linear::{Best, Chosen, Scaling, dot};
 use super::model::Scorer;
+use super::newton;
 use super::samples::for_blocks;
 use crate::error::{Error, Result};
 use crate::observe::Observer;
 
 /// Ridge penalties tried, from strong to weak, each from the last one's solution (mean loss + penalty/2 ‖W‖²).
 const PENALTIES: [f64; 5] = [1e-3, 1e-4, 1e-5, 1e-6, 1e-7];
-/// Largest entry of the gradient at a solution, over the typical size of one coordinate; that of the common implementations.
-const TOLERANCE: f64 = 1e-4;
-/// An iteration has also converged when the last [`PATIENCE`] steps took less than this share off the loss: what is left is far
-/// below what held-out samples can tell, and close to the rounding of single precision.
-const LEAST_DECREASE: f64 = 1e-5;
-const PATIENCE: usize = 8;
-/// Iterations per penalty; the path's warm starts rarely need as many.
-const MAX_ITERATIONS: usize = 300;
-/// Pairs that L-BFGS remembers.
-const MEMORY: usize = 20;
-/// Share of the predicted decrease that a step must keep (Armijo).
-const ARMIJO: f64 = 1e-4;
-/// Halvings after which a direction is given up: single-precision losses cannot tell smaller steps apart.
-const MAX_HALVINGS: usize = 20;
 /// Values up to which scaled samples are kept in memory (1 GiB); more are read again in every pass.
 const MAX_KEPT: usize = 1 << 28;
 /// Rows multiplied at a time: they stay in the second-level cache for both products.
 const TILE_ROWS: usize = 128;
 /// Partial sums of a pass, at most: their number must not depend on the threads.
 const MAX_PARTS: usize = 32;
+/// Classes up to which inner products of whole rows are faster than a packed product, whose tiles would stay half empty.
+const FEW_CLASSES: usize = 32;
 /// Samples per dimension that the preconditioner looks at.
 const SAMPLES_PER_COLUMN: usize = 16;
+/// Samples that the curvature looks at: so many per dimension, and per class at least. What is seen of the curvature then differs
+/// from all of it by a third at most in any direction that several samples fill.
+const CURVATURE_PER_COLUMN: usize = 8;
+const CURVATURE_PER_CLASS: usize = 600;
 
 /// Logistic regression on `rows`: the scorer of the chosen penalty, and that penalty. With `refit`, the classifier of an earlier
 /// fit, only that one's penalty is used, from its solution on.
@@ -55,59 +42,163 @@ pub(crate) fn logistic(
     let problem = Logistic::new(data, rows, class_weights, observer)?;
     if let Some((Scorer::Linear { weights, bias }, penalty)) = refit {
         let mut point = problem.scaling.point(weights, bias);
-        problem.solve(&mut point, *penalty)?;
+        newton::solve(&problem, &mut point, *penalty, |_| Ok(false))?;
         return Ok((problem.scorer(&point), *penalty));
     }
     let mut point = vec![0.0; data.n_classes() * (data.n_cols() + 1)];
     let (mut best, mut chosen) = (Best::new(), problem.scorer(&point));
     for (i, penalty) in PENALTIES.into_iter().enumerate() {
-        problem.solve(&mut point, penalty)?;
-        let scorer = problem.scorer(&point);
-        if best.offer(i, &scorer, data, held_out)? {
-            chosen = scorer;
-        } else {
-            // The likelihood has one peak along the path.
+        // The likelihood has one peak along the path. Between one penalty's solution and the next one's, too: two steps in a row
+        // that leave it worse than at the best solution so far are beyond the peak.
+        let mut worse = 0;
+        let beyond = |point: &[f64]| -> Result<bool> {
+            worse = if best.beats(&problem.scorer(point), data, held_out)? { worse + 1 } else { 0 };
+            Ok(worse == 2)
+        };
+        if !newton::solve(&problem, &mut point, penalty, beyond)? {
             break;
         }
+        let scorer = problem.scorer(&point);
+        if !best.offer(i, &scorer, data, held_out)? {
+            break;
+        }
+        chosen = scorer;
     }
     Ok((chosen, PENALTIES[best.index]))
 }
 
-struct Logistic<'a> {
+/// Scaled samples, in memory unless there are too many.
+pub(crate) struct Rows<'a> {
     data: &'a Labelled<'a>,
-    rows: &'a [usize],
-    scaling: Scaling,
-    /// Scaled samples, unless there are too many.
+    rows: Vec<usize>,
     kept: Option<Vec<f32>>,
-    covariance: Mat,
+}
+
+/// A regression problem.
+pub(crate) struct Logistic<'a> {
+    all: Rows<'a>,
+    pub(crate) scaling: Scaling,
+    pub(crate) covariance: Mat,
     class_weights: &'a [f64],
     observer: &'a dyn Observer,
 }
 
-/// A pass over the samples.
-struct Pass {
-    value: f64,
-    gradient: Vec<f64>,
+/// The penalised loss at a point.
+pub(crate) struct Pass {
+    pub(crate) value: f64,
+    pub(crate) gradient: Vec<f64>,
     /// Mean of `p (1 − p)` over samples and classes.
-    curvature: f64,
+    pub(crate) curvature: f64,
 }
 
-/// Sums over some of the samples.
-struct Part {
-    loss: f64,
-    weight: f64,
-    curvature: f64,
-    gradient: Vec<f64>,
+/// The Hessian at a point.
+pub(crate) struct Curvature<'a> {
+    problem: &'a Logistic<'a>,
+    rows: &'a Rows<'a>,
+    /// Of the samples it looks at (`m x C`).
+    probabilities: Vec<f32>,
+    penalty: f64,
 }
 
 impl<'a> Logistic<'a> {
-    fn new(
+    pub(crate) fn new(
         data: &'a Labelled<'a>,
-        rows: &'a [usize],
+        rows: &[usize],
         class_weights: &'a [f64],
         observer: &'a dyn Observer,
     ) -> Result<Self> {
         let scaling = Scaling::of(data, rows)?;
+        let d = data.n_cols();
+        let some: Vec<usize> = every(rows, SAMPLES_PER_COLUMN * d);
+        let mut covariance = Mat::zeros(d, d);
+        for_blocks(data.samples, &some, |_, values| {
+            scaling.apply(values);
+            let values: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
+            let part = par_gram(&values, d);
+            covariance.as_mut_slice().iter_mut().zip(part.as_slice()).for_each(|(g, p)| *g += p / some.len() as f64);
+            Ok(())
+        })?;
+        let all = Rows::new(data, rows.to_vec(), &scaling)?;
+        Ok(Self { all, scaling, covariance, class_weights, observer })
+    }
+
+    fn scorer(&self, point: &[f64]) -> Scorer {
+        let (weights, bias) = point.split_at(self.all.data.n_classes() * self.all.data.n_cols());
+        self.scaling.scorer(weights, bias)
+    }
+
+    /// Penalised weighted mean loss and its gradient at weights followed by biases. Cost: `4 n C d` flop, or the samples' bytes.
+    pub(crate) fn value(&self, point: &[f64], penalty: f64) -> Result<Pass> {
+        if self.observer.cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let n_classes = self.all.data.n_classes();
+        let turn = |i: usize, row: &mut [f64]| {
+            let class = self.all.data.codes[self.all.rows[i]] as usize;
+            let weight = self.class_weights[class];
+            let truth = row[class];
+            let loss = softmax(row) - truth;
+            let curvature: f64 = row.iter().map(|p| p * (1.0 - p)).sum();
+            row[class] -= 1.0;
+            row.iter_mut().for_each(|v| *v *= weight);
+            [weight * loss, weight, weight * curvature]
+        };
+        let (mut gradient, [loss, weight, curvature]) = self.all.sweep(&self.scaling, point, turn)?;
+        let weights = &point[..point.len() - n_classes];
+        gradient.iter_mut().for_each(|g| *g /= weight);
+        gradient.iter_mut().zip(weights).for_each(|(g, w)| *g += penalty * w);
+        let value = loss / weight + 0.5 * penalty * dot(weights, weights);
+        Ok(Pass { value, gradient, curvature: curvature / weight / n_classes as f64 })
+    }
+
+    /// Samples for the curvature to look at, `times` as many as are usually enough; `None` if those are all.
+    pub(crate) fn sample(&self, times: usize) -> Result<Option<Rows<'a>>> {
+        let data = self.all.data;
+        let enough = (CURVATURE_PER_COLUMN * data.n_cols()).max(CURVATURE_PER_CLASS * data.n_classes());
+        let some = every(&self.all.rows, times * enough);
+        if some.len() == self.all.rows.len() { Ok(None) } else { Rows::new(data, some, &self.scaling).map(Some) }
+    }
+
+    /// The Hessian at a point, of the given samples or of all.
+    pub(crate) fn curvature<'s>(
+        &'s self,
+        sample: Option<&'s Rows<'a>>,
+        point: &[f64],
+        penalty: f64,
+    ) -> Result<Curvature<'s>> {
+        let rows = sample.unwrap_or(&self.all);
+        let probabilities = rows.probabilities(&self.scaling, point, rows.data.n_classes())?;
+        Ok(Curvature { problem: self, rows, probabilities, penalty })
+    }
+}
+
+impl Curvature<'_> {
+    /// The Hessian times a vector. Cost: `4 m C d` flop for the `m` samples it looks at.
+    pub(crate) fn times(&self, v: &[f64]) -> Result<Vec<f64>> {
+        let problem = self.problem;
+        let rows = self.rows;
+        let n_classes = rows.data.n_classes();
+        let turn = |i: usize, row: &mut [f64]| {
+            let weight = problem.class_weights[rows.data.codes[rows.rows[i]] as usize];
+            let p = &self.probabilities[i * n_classes..(i + 1) * n_classes];
+            let mean: f64 = row.iter().zip(p).map(|(r, p)| r * f64::from(*p)).sum();
+            row.iter_mut().zip(p).for_each(|(r, p)| *r = weight * f64::from(*p) * (*r - mean));
+            [weight, 0.0, 0.0]
+        };
+        let (mut out, [weight, ..]) = rows.sweep(&problem.scaling, v, turn)?;
+        out.iter_mut().for_each(|o| *o /= weight);
+        out.iter_mut().zip(&v[..v.len() - n_classes]).for_each(|(o, v)| *o += self.penalty * v);
+        Ok(out)
+    }
+}
+
+/// About `enough` of the rows, evenly spread; all if there are fewer.
+fn every(rows: &[usize], enough: usize) -> Vec<usize> {
+    rows.iter().copied().step_by((rows.len() / enough).max(1)).collect()
+}
+
+impl<'a> Rows<'a> {
+    fn new(data: &'a Labelled<'a>, rows: Vec<usize>, scaling: &Scaling) -> Result<Self> {
         let d = data.n_cols();
         let mut kept = None;
         if rows.len() * d <= MAX_KEPT {
@@ -120,189 +211,100 @@ impl<'a> Logistic<'a> {
             })?;
             kept = Some(values);
         }
-        let every = (rows.len() / (SAMPLES_PER_COLUMN * d)).max(1);
-        let some: Vec<usize> = rows.iter().copied().step_by(every).collect();
-        let mut covariance = Mat::zeros(d, d);
-        for_blocks(data.samples, &some, |_, values| {
-            scaling.apply(values);
-            let values: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
-            let part = par_gram(&values, d);
-            covariance.as_mut_slice().iter_mut().zip(part.as_slice()).for_each(|(g, p)| *g += p / some.len() as f64);
-            Ok(())
-        })?;
-        Ok(Self { data, rows, scaling, kept, covariance, class_weights, observer })
+        Ok(Self { data, rows, kept })
     }
 
-    fn scorer(&self, point: &[f64]) -> Scorer {
-        let (weights, bias) = point.split_at(self.data.n_classes() * self.data.n_cols());
-        self.scaling.scorer(weights, bias)
-    }
-
-    /// Penalised weighted mean loss and its gradient at weights followed by biases.
-    fn value(&self, point: &[f64], penalty: f64) -> Result<Pass> {
-        if self.observer.cancelled() {
-            return Err(Error::Cancelled);
+    /// The scaled samples from `first` on, a tile of them; `read` is where they go if they are not in memory.
+    fn tile<'s>(&'s self, scaling: &Scaling, first: usize, to: usize, read: &'s mut Vec<f32>) -> Result<&'s [f32]> {
+        let d = self.data.n_cols();
+        let to = (first + TILE_ROWS).min(to);
+        if let Some(values) = &self.kept {
+            return Ok(&values[first * d..to * d]);
         }
+        read.resize((to - first) * d, 0.0);
+        self.data.samples.gather(&self.rows[first..to], read)?;
+        scaling.apply(read);
+        Ok(read)
+    }
+
+    /// For every sample `turn` gets its index and its scores at `point` (weights, then biases) and replaces them by coefficients;
+    /// the coefficients' sums over the samples, times the samples for the weights, and the sums of what `turn` returns.
+    fn sweep(
+        &self,
+        scaling: &Scaling,
+        point: &[f64],
+        turn: impl Fn(usize, &mut [f64]) -> [f64; 3] + Sync,
+    ) -> Result<(Vec<f64>, [f64; 3])> {
         let (d, n_classes) = (self.data.n_cols(), self.data.n_classes());
         let (weights, bias) = point.split_at(n_classes * d);
-        let w32: Vec<f32> = weights.iter().map(|w| *w as f32).collect();
-        let part_rows = self.rows.len().div_ceil(MAX_PARTS).max(8 * TILE_ROWS);
-        let parts: Vec<Part> = (0..self.rows.len().div_ceil(part_rows))
+        let weights: Vec<f32> = weights.iter().map(|w| *w as f32).collect();
+        let part = |from: usize, to: usize| -> Result<(Vec<f64>, [f64; 3])> {
+            let (mut sums, mut figures) = (vec![0.0; point.len()], [0.0; 3]);
+            let (mut read, mut product, mut z) = (Vec::new(), vec![0f32; n_classes * d], Vec::new());
+            let mut scores = Vec::new();
+            for first in (from..to).step_by(TILE_ROWS) {
+                let x = self.tile(scaling, first, to, &mut read)?;
+                multiply(x, &weights, d, &mut z, &mut scores);
+                for (i, (z, scores)) in
+                    z.chunks_exact_mut(n_classes).zip(scores.chunks_exact_mut(n_classes)).enumerate()
+                {
+                    scores.iter_mut().zip(bias).for_each(|(s, b)| *s += b);
+                    let more = turn(first + i, scores);
+                    figures.iter_mut().zip(more).for_each(|(f, m)| *f += m);
+                    sums[n_classes * d..].iter_mut().zip(&*scores).for_each(|(b, s)| *b += s);
+                    z.iter_mut().zip(&*scores).for_each(|(z, s)| *z = *s as f32);
+                }
+                gemm::transposed_mul(&z, n_classes, x, d, &mut product);
+                sums.iter_mut().zip(&product).for_each(|(s, p)| *s += f64::from(*p));
+            }
+            Ok((sums, figures))
+        };
+        let n = self.rows.len();
+        let rows = n.div_ceil(MAX_PARTS).next_multiple_of(TILE_ROWS);
+        let parts: Vec<_> = (0..n.div_ceil(rows))
             .into_par_iter()
-            .map(|i| self.part(i * part_rows, ((i + 1) * part_rows).min(self.rows.len()), &w32, bias))
+            .map(|i| part(i * rows, ((i + 1) * rows).min(n)))
             .collect::<Result<_>>()?;
-        let mut sum = Part { loss: 0.0, weight: 0.0, curvature: 0.0, gradient: vec![0.0; point.len()] };
-        for part in parts {
-            sum.loss += part.loss;
-            sum.weight += part.weight;
-            sum.curvature += part.curvature;
-            sum.gradient.iter_mut().zip(&part.gradient).for_each(|(s, p)| *s += p);
+        let (mut sums, mut figures) = (vec![0.0; point.len()], [0.0; 3]);
+        for (part, more) in parts {
+            sums.iter_mut().zip(&part).for_each(|(s, p)| *s += p);
+            figures.iter_mut().zip(more).for_each(|(f, m)| *f += m);
         }
-        let mut gradient = sum.gradient;
-        gradient.iter_mut().for_each(|g| *g /= sum.weight);
-        gradient.iter_mut().zip(weights).for_each(|(g, w)| *g += penalty * w);
-        let value = sum.loss / sum.weight + 0.5 * penalty * dot(weights, weights);
-        Ok(Pass { value, gradient, curvature: sum.curvature / sum.weight / n_classes as f64 })
+        Ok((sums, figures))
     }
 
-    /// Sums over the samples `from..to`.
-    fn part(&self, from: usize, to: usize, weights: &[f32], bias: &[f64]) -> Result<Part> {
-        let (d, n_classes) = (self.data.n_cols(), bias.len());
-        let mut sum = Part { loss: 0.0, weight: 0.0, curvature: 0.0, gradient: vec![0.0; n_classes * (d + 1)] };
-        let (mut read, mut product) = (Vec::new(), vec![0f32; n_classes * d]);
-        let mut logits = vec![0.0; n_classes];
-        for first in (from..to).step_by(TILE_ROWS) {
-            let rows = &self.rows[first..(first + TILE_ROWS).min(to)];
-            let x = match &self.kept {
-                Some(values) => &values[first * d..(first + rows.len()) * d],
-                None => {
-                    read.resize(rows.len() * d, 0.0);
-                    self.data.samples.gather(rows, &mut read)?;
-                    self.scaling.apply(&mut read);
-                    &read[..]
-                }
-            };
-            let mut z = vec![0f32; rows.len() * n_classes];
-            gemm::mul_transposed(x, weights, d, &mut z);
-            for (row, z) in rows.iter().zip(z.chunks_exact_mut(n_classes)) {
-                let class = self.data.codes[*row] as usize;
-                let weight = self.class_weights[class];
-                logits.iter_mut().zip(&*z).zip(bias).for_each(|((l, z), b)| *l = f64::from(*z) + b);
-                let truth = logits[class];
-                sum.loss += weight * (softmax(&mut logits) - truth);
-                sum.weight += weight;
-                sum.curvature += weight * logits.iter().map(|p| p * (1.0 - p)).sum::<f64>();
-                logits[class] -= 1.0;
-                for c in 0..n_classes {
-                    sum.gradient[n_classes * d + c] += weight * logits[c];
-                    z[c] = (weight * logits[c]) as f32;
-                }
+    /// Probabilities of the classes at `point` (`n x C`).
+    fn probabilities(&self, scaling: &Scaling, point: &[f64], n_classes: usize) -> Result<Vec<f32>> {
+        let d = self.data.n_cols();
+        let (weights, bias) = point.split_at(n_classes * d);
+        let weights: Vec<f32> = weights.iter().map(|w| *w as f32).collect();
+        let mut out = vec![0f32; self.rows.len() * n_classes];
+        out.par_chunks_mut(TILE_ROWS * n_classes).enumerate().try_for_each(|(i, out)| {
+            let (mut read, mut z, mut scores) = (Vec::new(), Vec::new(), Vec::new());
+            let x = self.tile(scaling, i * TILE_ROWS, self.rows.len(), &mut read)?;
+            multiply(x, &weights, d, &mut z, &mut scores);
+            for (out, row) in out.chunks_exact_mut(n_classes).zip(scores.chunks_exact_mut(n_classes)) {
+                row.iter_mut().zip(bias).for_each(|(r, b)| *r += b);
+                softmax(row);
+                out.iter_mut().zip(&*row).for_each(|(o, r)| *o = *r as f32);
             }
-            gemm::transposed_mul(&z, n_classes, x, d, &mut product);
-            sum.gradient.iter_mut().zip(&product).for_each(|(g, p)| *g += f64::from(*p));
-        }
-        Ok(sum)
-    }
-
-    /// L-BFGS with backtracking from `point` on.
-    fn solve(&self, point: &mut Vec<f64>, penalty: f64) -> Result<()> {
-        let Pass { mut value, mut gradient, curvature } = self.value(point, penalty)?;
-        let start = Start::new(&self.covariance, curvature, penalty)?;
-        let mut pairs: VecDeque<Pair> = VecDeque::new();
-        // Unit-length samples spread over d columns have gradients of that size.
-        let tolerance = TOLERANCE / (self.data.n_cols() as f64).sqrt();
-        let mut values = vec![value];
-        for i in 0..MAX_ITERATIONS {
-            let slow = i >= PATIENCE && values[i - PATIENCE] - value <= LEAST_DECREASE * value;
-            if slow || gradient.iter().all(|g| g.abs() <= tolerance) {
-                break;
-            }
-            let mut direction = two_loop(&gradient, &pairs, &start);
-            if dot(&direction, &gradient) >= 0.0 {
-                pairs.clear();
-                direction = two_loop(&gradient, &pairs, &start);
-            }
-            let slope = dot(&direction, &gradient);
-            let mut t = 1.0;
-            let mut accepted = None;
-            for _ in 0..MAX_HALVINGS {
-                let next: Vec<f64> = point.iter().zip(&direction).map(|(p, d)| p + t * d).collect();
-                let pass = self.value(&next, penalty)?;
-                if pass.value <= value + ARMIJO * t * slope {
-                    accepted = Some((next, pass));
-                    break;
-                }
-                t *= 0.5;
-            }
-            let Some((next, pass)) = accepted else { break };
-            let s: Vec<f64> = next.iter().zip(&*point).map(|(a, b)| a - b).collect();
-            let y: Vec<f64> = pass.gradient.iter().zip(&gradient).map(|(a, b)| a - b).collect();
-            let sy = dot(&s, &y);
-            if sy > 0.0 {
-                if pairs.len() == MEMORY {
-                    pairs.pop_front();
-                }
-                pairs.push_back(Pair { scale: sy / dot(&y, &start.solve(&y)), s, y, rho: 1.0 / sy });
-            }
-            (*point, value, gradient) = (next, pass.value, pass.gradient);
-            values.push(value);
-        }
-        Ok(())
+            Ok::<(), Error>(())
+        })?;
+        Ok(out)
     }
 }
 
-/// The inverse of the first Hessian: `(h Σ + λ I)⁻¹` for the weights of a class, `1/h` for its bias.
-struct Start {
-    factor: Cholesky,
-    curvature: f64,
-    d: usize,
-}
-
-impl Start {
-    fn new(covariance: &Mat, curvature: f64, penalty: f64) -> Result<Self> {
-        /// Of a classifier that is certain of every sample.
-        const LEAST_CURVATURE: f64 = 1e-4;
-        let (d, curvature) = (covariance.n_rows(), curvature.max(LEAST_CURVATURE));
-        let hessian = Mat::from_fn(d, d, |i, j| curvature * covariance[(i, j)] + if i == j { penalty } else { 0.0 });
-        Ok(Self { factor: cholesky(&hessian)?, curvature, d })
+/// Scores of a tile of samples before the bias; both buffers get one value per sample and class, `z` may hold anything.
+fn multiply(x: &[f32], weights: &[f32], d: usize, z: &mut Vec<f32>, scores: &mut Vec<f64>) {
+    let n = x.len() / d * (weights.len() / d);
+    z.resize(n, 0.0);
+    scores.resize(n, 0.0);
+    if weights.len() / d <= FEW_CLASSES {
+        frames::cross(x, weights, d, scores);
+    } else {
+        gemm::mul_transposed_here(x, weights, d, z);
+        scores.iter_mut().zip(&*z).for_each(|(s, z)| *s = f64::from(*z));
     }
-
-    fn solve(&self, v: &[f64]) -> Vec<f64> {
-        let n_classes = v.len() / (self.d + 1);
-        let (weights, bias) = v.split_at(n_classes * self.d);
-        let columns = Mat::from_fn(self.d, n_classes, |i, c| weights[c * self.d + i]);
-        let mut out = self.factor.solve_mat(&columns).transpose().into_vec();
-        out.extend(bias.iter().map(|b| b / self.curvature));
-        out
-    }
-}
-
-/// A step, the change of the gradient along it, one over their product, and how much the first Hessian is to be scaled.
-struct Pair {
-    s: Vec<f64>,
-    y: Vec<f64>,
-    rho: f64,
-    scale: f64,
-}
-
-/// Minus the approximate inverse Hessian times the gradient.
-fn two_loop(gradient: &[f64], pairs: &VecDeque<Pair>, start: &Start) -> Vec<f64> {
-    let mut q: Vec<f64> = gradient.iter().map(|g| -g).collect();
-    let mut alphas = Vec::with_capacity(pairs.len());
-    for pair in pairs.iter().rev() {
-        let alpha = pair.rho * dot(&pair.s, &q);
-        q.iter_mut().zip(&pair.y).for_each(|(q, y)| *q -= alpha * y);
-        alphas.push(alpha);
-    }
-    q = start.solve(&q);
-    if let Some(pair) = pairs.back() {
-        q.iter_mut().for_each(|q| *q *= pair.scale);
-    }
-    for (pair, alpha) in pairs.iter().zip(alphas.iter().rev()) {
-        let beta = pair.rho * dot(&pair.y, &q);
-        q.iter_mut().zip(&pair.s).for_each(|(q, s)| *q += (alpha - beta) * s);
-    }
-    q
 }
 
 #[cfg(test)]
@@ -350,7 +352,7 @@ mod tests {
         let rows: Vec<usize> = (0..300).collect();
         let problem = Logistic::new(&data, &rows, &[1.0, 2.0, 0.5], &Silent).unwrap();
         let mut point = vec![0.0; 12];
-        problem.solve(&mut point, 1e-3).unwrap();
+        newton::solve(&problem, &mut point, 1e-3, |_| Ok(false)).unwrap();
         let Pass { value, gradient, .. } = problem.value(&point, 1e-3).unwrap();
         assert!(gradient.iter().all(|g| g.abs() <= 1e-4), "{gradient:?}");
         for i in 0..12 {

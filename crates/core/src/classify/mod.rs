@@ -10,6 +10,7 @@
 mod calibrate;
 mod clafic;
 mod config;
+mod contrast;
 mod geometry;
 pub mod head;
 mod labelled;
@@ -18,6 +19,7 @@ mod linear;
 mod literal;
 mod logistic;
 mod model;
+mod newton;
 mod online;
 mod portrait;
 mod samples;
@@ -29,6 +31,7 @@ use serde::Serialize;
 
 pub use calibrate::{Bin, Scores, reliability, scores, temperature};
 pub use config::{Config, Dim, Init, Method, STEPS};
+pub use contrast::Contrast;
 pub use geometry::{orthonormality_defect, orthonormalize, span};
 pub use labelled::Labelled;
 pub use literal::literal_step;
@@ -41,6 +44,7 @@ pub use train::Epoch;
 pub use warm::linear_start;
 
 use clafic::Spectrum;
+use contrast::Moments;
 use model::logits_and_codes;
 use train::Task;
 
@@ -52,6 +56,9 @@ use crate::observe::{self, Observer};
 const DIMS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 /// Fewest and most passes when they are not given. More than 30 gain nothing on pixels, sentence embeddings or network features.
 const EPOCHS: (usize, usize) = (10, 30);
+
+/// Columns up to which strangeness has a [`Contrast`]: its form has as many entries as their square (64 MiB).
+const WIDEST_CONTRAST: usize = 4096;
 
 /// A trained classifier and what is known of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -367,15 +374,45 @@ impl<'a> Job<'a> {
     }
 
     fn reconstruction(&self) -> Result<Reconstruction> {
+        let mut out = self.reconstruction_of(&self.all_spectra)?;
+        if self.data.n_cols() > WIDEST_CONTRAST {
+            return Ok(out);
+        }
+        let moments = |rows: &[usize]| Moments::of(self.data, rows, self.center.as_deref(), self.observer);
+        let mut seen = moments(&self.train)?;
+        // The standard is set by samples that the measures have not seen, if there are any.
+        let (measures, known) = if self.held_out.is_empty() {
+            (&out, &self.train)
+        } else {
+            let spectra = if self.spectra.is_empty() { self.spectra_of(&self.train)? } else { Vec::new() };
+            let spectra = if self.spectra.is_empty() { &spectra } else { &self.spectra };
+            (&self.reconstruction_of(spectra)?, &self.held_out)
+        };
+        let mut contrast = seen.contrast()?;
+        let [sines, values] = measures.measures(self.data.samples, known, &contrast)?;
+        if !self.held_out.is_empty() {
+            seen.join(&moments(&self.held_out)?);
+            contrast = seen.contrast()?;
+        }
+        contrast.standardize(&sines, &values);
+        out.contrast = Some(contrast);
+        Ok(out)
+    }
+
+    fn reconstruction_of(&self, spectra: &[Spectrum]) -> Result<Reconstruction> {
         let k = self.config.reconstruction_dim.min(self.data.n_cols());
         let mut frames = Frames { rows: Vec::new(), offsets: vec![0] };
-        for (c, spectrum) in self.all_spectra.iter().enumerate() {
+        for (c, spectrum) in spectra.iter().enumerate() {
             // Never a random direction: a class with few samples gets a small subspace.
             let own = spectrum.values.len().min(k);
             frames.rows.extend(spectrum.frame(own, self.data.n_cols(), c, self.seed)?.0);
             frames.offsets.push(frames.offsets[c] + own);
         }
-        Ok(Reconstruction { frames, center: self.center.clone() })
+        Ok(Reconstruction { frames, center: self.center.clone(), contrast: None })
+    }
+
+    fn spectra_of(&self, rows: &[usize]) -> Result<Vec<Spectrum>> {
+        clafic::spectra(self.data, rows, self.center.as_deref(), self.config.reconstruction_dim, self.observer)
     }
 
     /// What the data's shape makes likely to disappoint.

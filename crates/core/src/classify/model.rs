@@ -1,13 +1,17 @@
 //! A trained classifier: what predictions need, and nothing else.
 
 use rayon::prelude::*;
-use subspan_linalg::gemm;
+use subspan_linalg::{gemm, softmax};
 
 use super::calibrate::{Bin, Scores, reliability, scores};
-use super::head::{Head, TASK_ROWS, argmax, softmax};
+use super::contrast::Contrast;
+use super::head::{Head, argmax};
 use super::labelled::Labelled;
-use super::samples::{Samples, for_blocks, normalize};
+use super::samples::{Samples, for_blocks, normalize, normalize_here};
 use crate::error::{Error, Result};
+
+/// Samples that are predicted at a time: enough to pack the subspaces for, few enough to stay in the second-level cache.
+const TILE_ROWS: usize = 128;
 
 /// Subspaces of one surrounding space, stacked.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,6 +90,8 @@ pub struct Reconstruction {
     pub frames: Frames,
     /// Subtracted before a sample is brought to length one.
     pub center: Option<Vec<f32>>,
+    /// A second measure, joined with the sine of the angle to the nearest subspace; older models and very wide ones have none.
+    pub contrast: Option<Contrast>,
 }
 
 /// What a model says of samples.
@@ -95,7 +101,8 @@ pub struct Predictions {
     pub codes: Vec<u32>,
     /// `n x n_classes`; rows sum to one.
     pub probabilities: Vec<f32>,
-    /// Sine of the angle to the nearest class's reconstruction subspace: 0 inside, 1 orthogonal to all; for a zero sample 1.
+    /// From 0 to 1, 1 for a zero sample. With a [`Contrast`]: the mean of it and of the sine of the angle to the nearest class's
+    /// reconstruction subspace, both in deviations from known samples' mean, `s`, as `(1 + s / √(1 + s²)) / 2`; without: the sine.
     pub strangeness: Option<Vec<f32>>,
 }
 
@@ -126,6 +133,25 @@ impl Scorer {
         }
     }
 
+    /// [`Scorer::logits`] on the calling thread.
+    fn logits_here(&self, values: &mut [f32], n_cols: usize) -> Vec<f64> {
+        match self {
+            Self::Subspaces { frames, gamma, center } => {
+                normalize_here(values, n_cols, center.as_deref());
+                Head { frames: &frames.rows, offsets: &frames.offsets, n_cols, gamma: *gamma }.logits_here(values)
+            }
+            Self::Linear { weights, bias } => {
+                let mut products = vec![0f32; values.len() / n_cols * bias.len()];
+                gemm::mul_transposed_here(values, weights, n_cols, &mut products);
+                let mut logits = vec![0.0; products.len()];
+                for (row, logits) in products.chunks_exact(bias.len()).zip(logits.chunks_exact_mut(bias.len())) {
+                    logits.iter_mut().zip(row).zip(bias).for_each(|((l, p), b)| *l = f64::from(*p) + f64::from(*b));
+                }
+                logits
+            }
+        }
+    }
+
     /// Logits of the given rows.
     pub(crate) fn logits_of(&self, samples: &dyn Samples, rows: &[usize]) -> Result<Vec<f64>> {
         let mut logits = Vec::new();
@@ -144,28 +170,33 @@ impl Model {
     /// [`Error::Shape`] if the samples do not have the model's number of columns; what the source reports.
     pub fn predict(&self, samples: &dyn Samples) -> Result<Predictions> {
         self.check_columns(samples)?;
-        let mut out = Predictions {
-            codes: Vec::new(),
-            probabilities: Vec::new(),
-            strangeness: self.reconstruction.as_ref().map(|_| Vec::new()),
-        };
-        let rows: Vec<usize> = (0..samples.n_rows()).collect();
-        for_blocks(samples, &rows, |_, values| {
-            if let (Some(reconstruction), Some(out)) = (&self.reconstruction, &mut out.strangeness) {
-                out.extend(reconstruction.strangeness(&mut values.to_vec(), self.n_cols));
+        let (n, d, n_classes) = (samples.n_rows(), self.n_cols, self.classes.len());
+        let mut codes = vec![0u32; n];
+        let mut probabilities = vec![0f32; n * n_classes];
+        let mut strangeness = vec![0f32; n];
+        // One tile of samples after the other goes the whole way while it is in the cache.
+        let tiles = codes
+            .par_chunks_mut(TILE_ROWS)
+            .zip(probabilities.par_chunks_mut(TILE_ROWS * n_classes))
+            .zip(strangeness.par_chunks_mut(TILE_ROWS));
+        let one = |(i, ((codes, probabilities), strange)): (usize, ((&mut [u32], &mut [f32]), &mut [f32]))| {
+            let rows: Vec<usize> = (i * TILE_ROWS..i * TILE_ROWS + codes.len()).collect();
+            let mut values = vec![0f32; rows.len() * d];
+            samples.gather(&rows, &mut values)?;
+            if let Some(reconstruction) = &self.reconstruction {
+                strange.copy_from_slice(&reconstruction.strangeness(&mut values.clone(), d));
             }
-            let mut logits = self.scorer.logits(values, self.n_cols);
-            let code = |row: &mut [f64]| {
-                let best = argmax(row) as u32;
-                row.iter_mut().for_each(|l| *l /= self.temperature);
-                softmax(row);
-                best
-            };
-            out.codes.par_extend(logits.par_chunks_exact_mut(self.classes.len()).with_min_len(TASK_ROWS).map(code));
-            out.probabilities.extend(logits.iter().map(|p| *p as f32));
+            let logits = self.scorer.logits_here(&mut values, d);
+            let rows = logits.chunks_exact(n_classes).zip(probabilities.chunks_exact_mut(n_classes));
+            codes.iter_mut().zip(rows).for_each(|(code, (logits, out))| {
+                *code = softmax(logits, 1.0 / self.temperature, out) as u32;
+            });
             Ok(())
-        })?;
-        Ok(out)
+        };
+        // All tiles are tried, so that the error is that of the first bad row.
+        tiles.enumerate().map(one).collect::<Vec<Result<()>>>().into_iter().collect::<Result<()>>()?;
+        let strangeness = self.reconstruction.as_ref().map(|_| strangeness);
+        Ok(Predictions { codes, probabilities, strangeness })
     }
 
     /// Logits of every sample (`n x n_classes`), block by block: probabilities are the softmax of them divided by the temperature.
@@ -223,18 +254,44 @@ impl Model {
 }
 
 impl Reconstruction {
-    /// `min_c √(1 − ‖Q_c x̂‖²)`.
+    /// Strangeness of samples, which become unit rows; on the calling thread.
     fn strangeness(&self, values: &mut [f32], n_cols: usize) -> Vec<f32> {
-        normalize(values, n_cols, self.center.as_deref());
+        normalize_here(values, n_cols, self.center.as_deref());
+        let sines = self.sines(values, n_cols);
+        let Some(contrast) = &self.contrast else { return sines.iter().map(|s| *s as f32).collect() };
+        let rows = sines.iter().zip(contrast.of(values)).zip(values.chunks_exact(n_cols));
+        let joined = |((sine, measure), row): ((&f64, f64), &[f32])| {
+            if row.iter().all(|v| *v == 0.0) { 1.0 } else { contrast.join(*sine, measure) }
+        };
+        rows.map(joined).collect()
+    }
+
+    /// `min_c √(1 − ‖Q_c x̂‖²)` of unit rows.
+    fn sines(&self, unit: &[f32], n_cols: usize) -> Vec<f64> {
         let offsets = &self.frames.offsets;
         let head = Head { frames: &self.frames.rows, offsets, n_cols, gamma: 1.0 };
         let nearest = |row: &[f64]| row.iter().copied().fold(0.0, f64::max);
-        head.forward(values).1.chunks_exact(offsets.len() - 1).map(|r| sine(nearest(r))).collect()
+        head.logits_here(unit).chunks_exact(offsets.len() - 1).map(|r| sine(nearest(r))).collect()
+    }
+
+    /// Both measures of the given rows but zero ones: of each sample the sine, then the contrast.
+    pub(crate) fn measures(&self, samples: &dyn Samples, rows: &[usize], contrast: &Contrast) -> Result<[Vec<f64>; 2]> {
+        let d = samples.n_cols();
+        let (mut sines, mut measures) = (Vec::new(), Vec::new());
+        for_blocks(samples, rows, |_, values| {
+            normalize(values, d, self.center.as_deref());
+            let some: Vec<f32> =
+                values.chunks_exact(d).filter(|r| r.iter().any(|v| *v != 0.0)).flatten().copied().collect();
+            sines.extend(self.sines(&some, d));
+            measures.extend(contrast.of(&some));
+            Ok(())
+        })?;
+        Ok([sines, measures])
     }
 }
 
-fn sine(cosine: f64) -> f32 {
-    (1.0 - cosine * cosine).max(0.0).sqrt() as f32
+fn sine(cosine: f64) -> f64 {
+    (1.0 - cosine * cosine).max(0.0).sqrt()
 }
 
 /// Scores of a scorer on rows of labelled data.

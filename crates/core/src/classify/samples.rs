@@ -77,9 +77,15 @@ pub(crate) fn for_blocks(
     Ok(())
 }
 
+/// Rows shorter than this have no direction.
+const ZERO: f64 = 1e-12;
+
 /// Subtracts the centre, if any, and brings every row to length one; returns how many rows were zero and stay so.
 pub(crate) fn normalize(values: &mut [f32], n_cols: usize, center: Option<&[f32]>) -> usize {
-    /// Rows shorter than this have no direction.
-    const ZERO: f64 = 1e-12;
     subspan_linalg::par_unit_rows(values, n_cols, center, ZERO)
+}
+
+/// [`normalize`] on the calling thread, for callers that are tasks themselves.
+pub(crate) fn normalize_here(values: &mut [f32], n_cols: usize, center: Option<&[f32]>) -> usize {
+    subspan_linalg::unit_rows(values, n_cols, center, ZERO)
 }
