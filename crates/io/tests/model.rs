@@ -44,6 +44,22 @@ fn a_model_survives_the_way_through_a_file() {
 }
 
 #[test]
+fn a_file_of_an_earlier_version_measures_the_sine_alone() {
+    let place = TempDir::new().unwrap();
+    let mut model = model(Method::Clafic, false);
+    let reconstruction = model.reconstruction.as_mut().unwrap();
+    reconstruction.contrast = None;
+    // Every class is the first axis.
+    reconstruction.frames =
+        classify::Frames { rows: [[1.0, 0.0, 0.0, 0.0, 0.0]; 3].concat(), offsets: vec![0, 1, 2, 3] };
+    let read = read_model(&written(&model, &place)).unwrap();
+    assert_eq!(read, model);
+    let sample = DenseSamples::new(&[3.0, 4.0, 0.0, 0.0, 0.0], 5).unwrap();
+    let found = read.predict(&sample).unwrap().strangeness.unwrap();
+    assert!((found[0] - 0.8).abs() < 1e-6, "{found:?}");
+}
+
+#[test]
 fn damage_anywhere_is_refused_or_harmless() {
     let place = TempDir::new().unwrap();
     let path = written(&model(Method::Gcr, true), &place);
@@ -61,6 +77,7 @@ fn damage_anywhere_is_refused_or_harmless() {
             let row = vec![1.0; model.n_cols];
             let p = model.predict(&DenseSamples::new(&row, model.n_cols).unwrap()).unwrap();
             assert!(p.probabilities.iter().all(|p| p.is_finite()), "byte {at}");
+            assert!(p.strangeness.iter().flatten().all(|s| (0.0..=1.0).contains(s)), "byte {at}");
         }
     }
 }
@@ -83,6 +100,11 @@ fn what_predictions_rely_on_is_checked_and_named() {
     refused(&|m| frames(m, &|f| f.rows[3] = f32::NAN), "NaN");
     refused(&|m| frames(m, &|f| f.offsets[1] = 5), "offsets");
     refused(&|m| frames(m, &|f| f.offsets.truncate(3)), "offsets");
+    let contrast = |model: &mut Model, change: &dyn Fn(&mut classify::Contrast)| {
+        change(model.reconstruction.as_mut().unwrap().contrast.as_mut().unwrap());
+    };
+    refused(&|m| contrast(m, &|c| c.standards[1] = 0.0), "contrast_standards");
+    refused(&|m| contrast(m, &|c| c.form[2] = f32::INFINITY), "contrast_form");
     refused(&|m| m.temperature = -1.0, "temperature");
     refused(&|m| m.classes[1] = "a".into(), "class a twice");
     refused(&|m| m.classes.truncate(1), "at least 2");

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Where the probabilities go, one column per class
     #[arg(long, value_name = "P.npy")]
     proba: Option<PathBuf>,
-    /// Where the strangeness goes: 0 inside a class's subspace (or at a training row of a cluster), 1 orthogonal to all
+    /// Where the strangeness goes, from 0 to 1: one half is usual for a sample of the classes (0 for a training row of a cluster)
     #[arg(long, value_name = "SCORES.npy")]
     ood: Option<PathBuf>,
 }

@@ -146,7 +146,9 @@ impl Contrast {
     pub(crate) fn join(&self, sine: f64, measure: f64) -> f32 {
         let [a, b, c, d] = self.standards;
         let s = 0.5 * ((sine - a) / b + (measure - c) / d);
-        (0.5 + 0.5 * s / (1.0 + s * s).sqrt()) as f32
+        let share = s / s.hypot(1.0);
+        // A sum that overflows is far from everything.
+        if share.is_nan() { 1.0 } else { (0.5 + 0.5 * share) as f32 }
     }
 }
 

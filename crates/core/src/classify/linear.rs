@@ -92,9 +92,11 @@ impl Best {
         Ok(better)
     }
 
-    /// Whether it is better than `scorer`; nothing is before the first offer.
+    /// Whether it is clearly better than `scorer`; nothing is before the first offer.
     pub(crate) fn beats(&self, scorer: &Scorer, data: &Labelled<'_>, held_out: &[usize]) -> Result<bool> {
-        Ok(self.nll < f64::INFINITY && self.nll < held_out_nll(scorer, data, held_out)?)
+        /// More than what is left to gain near a solution.
+        const CLEARLY: f64 = 1.01;
+        Ok(self.nll < f64::INFINITY && CLEARLY * self.nll < held_out_nll(scorer, data, held_out)?)
     }
 }
 

@@ -48,8 +48,8 @@ pub(crate) fn logistic(
     let mut point = vec![0.0; data.n_classes() * (data.n_cols() + 1)];
     let (mut best, mut chosen) = (Best::new(), problem.scorer(&point));
     for (i, penalty) in PENALTIES.into_iter().enumerate() {
-        // The likelihood has one peak along the path. Between one penalty's solution and the next one's, too: two steps in a row
-        // that leave it worse than at the best solution so far are beyond the peak.
+        // The likelihood has one peak along the path: two steps near the next solution that leave it clearly worse than at the
+        // best one so far are beyond the peak.
         let mut worse = 0;
         let beyond = |point: &[f64]| -> Result<bool> {
             worse = if best.beats(&problem.scorer(point), data, held_out)? { worse + 1 } else { 0 };

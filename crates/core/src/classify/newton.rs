@@ -20,6 +20,8 @@ const TOLERANCE: f64 = 1e-4;
 /// A solution is also one when the next step promises less than this share of the loss: what is left is far below what held-out
 /// samples can tell, and close to the rounding of single precision.
 const LEAST_DECREASE: f64 = 1e-6;
+/// A point is near the solution when the step to it promised less than this share of the loss.
+const NEAR: f64 = 1e-2;
 /// Steps per penalty; the path's warm starts rarely need as many.
 const MAX_STEPS: usize = 60;
 /// Residual at which a step's equations are solved well enough, relative to the gradient (both in the preconditioner's norm): the
@@ -32,7 +34,8 @@ const ARMIJO: f64 = 1e-4;
 /// Halvings after which a direction is given up: single-precision losses cannot tell smaller steps apart.
 const MAX_HALVINGS: usize = 20;
 
-/// Minimises the penalised loss from `point` on, unless `give_up` says so of a point on the way; returns whether it did.
+/// Minimises the penalised loss from `point` on, unless `give_up` says so of a point near the solution; returns
+/// whether it did.
 pub(crate) fn solve(
     problem: &Logistic<'_>,
     point: &mut Vec<f64>,
@@ -63,12 +66,12 @@ pub(crate) fn solve(
             t *= 0.5;
         }
         let Some((next, pass)) = accepted else { break };
-        let settled = -0.5 * slope <= LEAST_DECREASE * value;
+        let (settled, near) = (-0.5 * slope <= LEAST_DECREASE * value, -0.5 * slope <= NEAR * value);
         (*point, value, gradient) = (next, pass.value, pass.gradient);
         if settled {
             break;
         }
-        if give_up(point)? {
+        if near && give_up(point)? {
             return Ok(false);
         }
         if t < 1.0 && sample.is_some() {

@@ -151,6 +151,9 @@ fn strangers_are_farther_from_the_reconstruction() {
     let area = auroc(&of(&known.values), &of(&strangers));
     assert!(area > 0.95, "{area}");
     assert_eq!(of(&[0.0; 16]), [1.0]);
+    // One half is usual for a sample of a known class.
+    let usual = of(&known.values).iter().sum::<f32>() / known.codes.len() as f32;
+    assert!((0.35..0.65).contains(&usual), "{usual}");
 }
 
 #[test]

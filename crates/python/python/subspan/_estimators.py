@@ -376,7 +376,7 @@ class GrassmannClassifier(ClassifierMixin, BaseEstimator):
         return self._predict(X)[1]
 
     def ood_score(self, X):
-        """Strangeness of every sample: 0 inside a class's own subspace, 1 orthogonal to all."""
+        """Strangeness of every sample, from 0 to 1: one half is usual for samples of the classes, a zero sample has 1."""
         need(self, "model_")
         if not self.model_.has_reconstruction:
             raise ValueError("strangeness is measured against subspaces that only fit finds, not partial_fit: call fit")

@@ -93,7 +93,7 @@ fn story(train: &Part, test: &Part, outcome: &Outcome, tested: &verb::Tested, st
             points(rival("clafic"))
         ),
         format!(
-            "Trained without the 8s and 9s, the reconstruction error ranks an 8 or 9 above a known digit in {} of pairs, doubt of \
+            "Trained without the 8s and 9s, strangeness ranks an 8 or 9 above a known digit in {} of pairs, doubt of \
              the classifier in {}.",
             percent(strangers.by_strangeness),
             percent(strangers.by_confidence)
