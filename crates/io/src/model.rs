@@ -4,7 +4,7 @@
 //! (f32, `D`) and `gamma` (f64, 1). Of a linear one: `weights` (f32, `C x D`), `bias` (f32, `C`). Of both, `temperature` (f64, 1)
 //! and optionally `recon_subspaces`, `recon_offsets` and `recon_center`, against which strangeness is measured, with
 //! `contrast_mean` (f32, `D`), `contrast_form` (f32, `D x D`), `contrast_slopes` (f32, `C x D`), `contrast_constants` (f32, `C`) and
-//! `contrast_standards` (f64, 4) if there is a second measure (earlier versions wrote none and ignore it). The file's metadata has one entry, `subspan`: a JSON object with `format`, `version` and `classes`. A file is not trusted: everything
+//! `contrast_standards` (f64, 4), `contrast_weight` (f64, 1) if there is a second measure (earlier versions wrote none and ignore it). The file's metadata has one entry, `subspan`: a JSON object with `format`, `version` and `classes`. A file is not trusted: everything
 //! predictions rely on is checked.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -80,6 +80,7 @@ fn to_bytes(model: &Model, path: &str) -> Result<Vec<u8>> {
             put_f32(&mut tensors, "contrast_constants", Some(&contrast.constants), &[n_classes]);
             let bytes = contrast.standards.iter().flat_map(|v| v.to_le_bytes()).collect();
             tensors.insert("contrast_standards", (Dtype::F64, vec![contrast.standards.len()], bytes));
+            put_f64(&mut tensors, "contrast_weight", contrast.weight);
         }
     }
     let header =
@@ -262,12 +263,17 @@ impl Reader<'_> {
             let detail = format!("deviations {} and {} are not positive", standards[1], standards[3]);
             return Err(self.corrupt("contrast_standards", detail));
         }
+        let weight = self.f64("contrast_weight", 1)?[0];
+        if !(0.0..=1.0).contains(&weight) {
+            return Err(self.corrupt("contrast_weight", format!("{weight} is not between 0 and 1")));
+        }
         Ok(Some(Contrast {
             mean: self.shaped_f32("contrast_mean", &[n_cols])?,
             form: self.shaped_f32("contrast_form", &[n_cols, n_cols])?,
             slopes: self.shaped_f32("contrast_slopes", &[n_classes, n_cols])?,
             constants: self.shaped_f32("contrast_constants", &[n_classes])?,
             standards,
+            weight,
         }))
     }
 

@@ -185,13 +185,14 @@ impl Graph {
         let nearest = self.node("ReduceMin", &[&by_class], "contrast nearest", &axes);
         let measure = self.node("Add", &[&square, &nearest], "contrast", &[]);
         let mut terms = Vec::new();
-        for (i, name) in [sine, &measure].into_iter().enumerate() {
+        let total = 1.0 + contrast.weight;
+        for (i, (name, share)) in [(sine, 1.0 / total), (&measure, contrast.weight / total)].into_iter().enumerate() {
             let [mean, deviation] = [contrast.standards[2 * i], contrast.standards[2 * i + 1]];
             let names = [format!("standard mean {i}"), format!("standard deviation {i}")];
             self.floats(&names[0], &[], &[mean as f32]);
-            self.floats(&names[1], &[], &[(2.0 * deviation) as f32]);
+            self.floats(&names[1], &[], &[(share / deviation) as f32]);
             let shifted = self.node("Sub", &[name, &names[0]], &format!("shifted {i}"), &[]);
-            terms.push(self.node("Div", &[&shifted, &names[1]], &format!("standard {i}"), &[]));
+            terms.push(self.node("Mul", &[&shifted, &names[1]], &format!("standard {i}"), &[]));
         }
         let s = self.node("Add", &[&terms[0], &terms[1]], "standard", &[]);
         let square = self.node("Mul", &[&s, &s], "standard square", &[]);

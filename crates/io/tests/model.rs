@@ -104,6 +104,7 @@ fn what_predictions_rely_on_is_checked_and_named() {
         change(model.reconstruction.as_mut().unwrap().contrast.as_mut().unwrap());
     };
     refused(&|m| contrast(m, &|c| c.standards[1] = 0.0), "contrast_standards");
+    refused(&|m| contrast(m, &|c| c.weight = 1.5), "contrast_weight");
     refused(&|m| contrast(m, &|c| c.form[2] = f32::INFINITY), "contrast_form");
     refused(&|m| m.temperature = -1.0, "temperature");
     refused(&|m| m.classes[1] = "a".into(), "class a twice");

@@ -30,6 +30,16 @@ pub struct Contrast {
     pub constants: Vec<f32>,
     /// Mean and standard deviation over known samples of the sine of the angle to the nearest class, then of this measure.
     pub standards: [f64; 4],
+    /// How much this measure counts beside the sine, 0 to 1.
+    pub weight: f64,
+}
+
+/// Both measures of known samples, and what they would be if the sample's own class were not known.
+#[derive(Default)]
+pub(crate) struct Known {
+    /// Sines, then contrasts.
+    pub(crate) own: [Vec<f64>; 2],
+    pub(crate) others: [Vec<f64>; 2],
 }
 
 /// Sums over unit samples, from which covariances follow.
@@ -95,6 +105,7 @@ impl Moments {
             slopes: slopes.as_slice().iter().map(|s| (-2.0 * s) as f32).collect(),
             mean: mean.iter().map(|m| *m as f32).collect(),
             standards: [0.0, 1.0, 0.0, 1.0],
+            weight: 1.0,
         })
     }
 }
@@ -113,8 +124,8 @@ fn shrunk(covariance: &Mat) -> Mat {
 }
 
 impl Contrast {
-    /// The measure of unit rows, on the calling thread. Cost: `2 d (d + C)` flop a row.
-    pub(crate) fn of(&self, unit: &[f32]) -> Vec<f64> {
+    /// The measure of unit rows, without the given class of each if there are any; on the calling thread. Cost: `2 d (d + C)` flop a row.
+    pub(crate) fn of(&self, unit: &[f32], without: Option<&[u32]>) -> Vec<f64> {
         let (d, n_classes) = (self.mean.len(), self.constants.len());
         let n = unit.len() / d;
         let y: Vec<f32> = unit.chunks_exact(d).flat_map(|row| row.iter().zip(&self.mean).map(|(x, m)| x - m)).collect();
@@ -122,30 +133,38 @@ impl Contrast {
         gemm::mul_transposed_here(&y, &self.form, d, &mut turned);
         gemm::mul_transposed_here(&y, &self.slopes, d, &mut along);
         let rows = y.chunks_exact(d).zip(turned.chunks_exact(d)).zip(along.chunks_exact(n_classes));
-        rows.map(|((y, turned), along)| {
-            let square: f64 = y.iter().zip(turned).map(|(y, t)| f64::from(*y) * f64::from(*t)).sum();
-            let nearest = along.iter().zip(&self.constants).map(|(a, c)| f64::from(*a) + f64::from(*c));
-            square + nearest.fold(f64::INFINITY, f64::min)
-        })
-        .collect()
+        rows.enumerate()
+            .map(|(i, ((y, turned), along))| {
+                let square: f64 = y.iter().zip(turned).map(|(y, t)| f64::from(*y) * f64::from(*t)).sum();
+                let classes = along.iter().zip(&self.constants).map(|(a, c)| f64::from(*a) + f64::from(*c));
+                let counts = |c: usize| without.is_none_or(|classes| classes[i] as usize != c);
+                let kept = classes.enumerate().filter(|(c, _)| counts(*c)).map(|(_, v)| v);
+                square + kept.fold(f64::INFINITY, f64::min)
+            })
+            .collect()
     }
 
-    /// Takes the means and deviations of both measures over known samples, whose values are given, as the standard.
-    pub(crate) fn standardize(&mut self, sines: &[f64], measures: &[f64]) {
-        let [(a, b), (c, d)] = [sines, measures].map(|values| {
-            let n = values.len() as f64;
-            let mean = values.iter().sum::<f64>() / n;
-            let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
+    /// Takes the means and deviations of both measures over known samples as the standard. The contrast counts as much as the sine, or
+    /// less if it tells samples whose class is left out less well: where classes differ in their subspaces but not in their means it
+    /// knows nothing.
+    pub(crate) fn standardize(&mut self, known: &Known) {
+        let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+        let deviation = |v: &[f64]| (v.iter().map(|x| (x - mean(v)).powi(2)).sum::<f64>() / v.len() as f64).sqrt();
+        let mut gains = [0.0; 2];
+        for i in 0..2 {
+            let (own, others) = (&known.own[i], &known.others[i]);
             // Known samples that are all alike: the measure's own unit.
-            (mean, if deviation > 1e-6 * (1.0 + mean.abs()) { deviation } else { 1.0 })
-        });
-        self.standards = [a, b, c, d];
+            let unit = if deviation(own) > 1e-6 * (1.0 + mean(own).abs()) { deviation(own) } else { 1.0 };
+            (self.standards[2 * i], self.standards[2 * i + 1]) = (mean(own), unit);
+            gains[i] = (mean(others) - mean(own)).max(0.0) / deviation(own).hypot(deviation(others)).max(1e-6);
+        }
+        self.weight = if gains[0] > gains[1] { gains[1] / gains[0] } else { 1.0 };
     }
 
     /// Both measures as one, from 0 to 1; one half is usual for a known sample.
     pub(crate) fn join(&self, sine: f64, measure: f64) -> f32 {
         let [a, b, c, d] = self.standards;
-        let s = 0.5 * ((sine - a) / b + (measure - c) / d);
+        let s = ((sine - a) / b + self.weight * (measure - c) / d) / (1.0 + self.weight);
         let share = s / s.hypot(1.0);
         // A sum that overflows is far from everything.
         if share.is_nan() { 1.0 } else { (0.5 + 0.5 * share) as f32 }
@@ -175,7 +194,7 @@ mod tests {
         let data = Labelled::new(&samples, &codes, &classes).unwrap();
         let mut moments = Moments::of(&data, &(0..20).collect::<Vec<_>>(), None, &Silent).unwrap();
         moments.join(&Moments::of(&data, &(20..n).collect::<Vec<_>>(), None, &Silent).unwrap());
-        let found = moments.contrast().unwrap().of(&values);
+        let found = moments.contrast().unwrap().of(&values, None);
 
         let rows: Vec<Vec<f64>> = values.chunks(d).map(|r| r.iter().map(|v| f64::from(*v)).collect()).collect();
         let mean_of = |rows: &[&Vec<f64>]| -> Vec<f64> {

@@ -389,12 +389,12 @@ impl<'a> Job<'a> {
             (&self.reconstruction_of(spectra)?, &self.held_out)
         };
         let mut contrast = seen.contrast()?;
-        let [sines, values] = measures.measures(self.data.samples, known, &contrast)?;
+        let known = measures.measures(self.data, known, &contrast)?;
         if !self.held_out.is_empty() {
             seen.join(&moments(&self.held_out)?);
             contrast = seen.contrast()?;
         }
-        contrast.standardize(&sines, &values);
+        contrast.standardize(&known);
         out.contrast = Some(contrast);
         Ok(out)
     }

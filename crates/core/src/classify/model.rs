@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use subspan_linalg::{gemm, softmax};
 
 use super::calibrate::{Bin, Scores, reliability, scores};
-use super::contrast::Contrast;
+use super::contrast::{Contrast, Known};
 use super::head::{Head, argmax};
 use super::labelled::Labelled;
 use super::samples::{Samples, for_blocks, normalize, normalize_here};
@@ -101,7 +101,7 @@ pub struct Predictions {
     pub codes: Vec<u32>,
     /// `n x n_classes`; rows sum to one.
     pub probabilities: Vec<f32>,
-    /// From 0 to 1, 1 for a zero sample. With a [`Contrast`]: the mean of it and of the sine of the angle to the nearest class's
+    /// From 0 to 1, 1 for a zero sample. With a [`Contrast`]: the weighted mean of it and of the sine of the angle to the nearest class's
     /// reconstruction subspace, both in deviations from known samples' mean, `s`, as `(1 + s / √(1 + s²)) / 2`; without: the sine.
     pub strangeness: Option<Vec<f32>>,
 }
@@ -257,36 +257,46 @@ impl Reconstruction {
     /// Strangeness of samples, which become unit rows; on the calling thread.
     fn strangeness(&self, values: &mut [f32], n_cols: usize) -> Vec<f32> {
         normalize_here(values, n_cols, self.center.as_deref());
-        let sines = self.sines(values, n_cols);
+        let sines = self.sines(values, n_cols, None);
         let Some(contrast) = &self.contrast else { return sines.iter().map(|s| *s as f32).collect() };
-        let rows = sines.iter().zip(contrast.of(values)).zip(values.chunks_exact(n_cols));
+        let rows = sines.iter().zip(contrast.of(values, None)).zip(values.chunks_exact(n_cols));
         let joined = |((sine, measure), row): ((&f64, f64), &[f32])| {
             if row.iter().all(|v| *v == 0.0) { 1.0 } else { contrast.join(*sine, measure) }
         };
         rows.map(joined).collect()
     }
 
-    /// `min_c √(1 − ‖Q_c x̂‖²)` of unit rows.
-    fn sines(&self, unit: &[f32], n_cols: usize) -> Vec<f64> {
+    /// `min_c √(1 − ‖Q_c x̂‖²)` of unit rows, without the given class of each if there are any.
+    fn sines(&self, unit: &[f32], n_cols: usize, without: Option<&[u32]>) -> Vec<f64> {
         let offsets = &self.frames.offsets;
         let head = Head { frames: &self.frames.rows, offsets, n_cols, gamma: 1.0 };
-        let nearest = |row: &[f64]| row.iter().copied().fold(0.0, f64::max);
-        head.logits_here(unit).chunks_exact(offsets.len() - 1).map(|r| sine(nearest(r))).collect()
+        let mut cosines = head.logits_here(unit);
+        let rows = cosines.chunks_exact_mut(offsets.len() - 1).enumerate();
+        rows.map(|(i, row)| {
+            if let Some(classes) = without {
+                row[classes[i] as usize] = 0.0;
+            }
+            sine(row.iter().copied().fold(0.0, f64::max))
+        })
+        .collect()
     }
 
-    /// Both measures of the given rows but zero ones: of each sample the sine, then the contrast.
-    pub(crate) fn measures(&self, samples: &dyn Samples, rows: &[usize], contrast: &Contrast) -> Result<[Vec<f64>; 2]> {
-        let d = samples.n_cols();
-        let (mut sines, mut measures) = (Vec::new(), Vec::new());
-        for_blocks(samples, rows, |_, values| {
+    /// Both measures of the given rows but zero ones.
+    pub(crate) fn measures(&self, data: &Labelled<'_>, rows: &[usize], contrast: &Contrast) -> Result<Known> {
+        let d = data.n_cols();
+        let mut known = Known::default();
+        for_blocks(data.samples, rows, |rows, values| {
             normalize(values, d, self.center.as_deref());
-            let some: Vec<f32> =
-                values.chunks_exact(d).filter(|r| r.iter().any(|v| *v != 0.0)).flatten().copied().collect();
-            sines.extend(self.sines(&some, d));
-            measures.extend(contrast.of(&some));
+            let some = || values.chunks_exact(d).zip(rows).filter(|(x, _)| x.iter().any(|v| *v != 0.0));
+            let unit: Vec<f32> = some().flat_map(|(x, _)| x).copied().collect();
+            let codes: Vec<u32> = some().map(|(_, row)| data.codes[*row]).collect();
+            for (measures, without) in [(&mut known.own, None), (&mut known.others, Some(&codes[..]))] {
+                measures[0].extend(self.sines(&unit, d, without));
+                measures[1].extend(contrast.of(&unit, without));
+            }
             Ok(())
         })?;
-        Ok([sines, measures])
+        Ok(known)
     }
 }
 
