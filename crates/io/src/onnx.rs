@@ -186,7 +186,9 @@ impl Graph {
         let measure = self.node("Add", &[&square, &nearest], "contrast", &[]);
         let mut terms = Vec::new();
         let total = 1.0 + contrast.weight;
-        for (i, (name, share)) in [(sine, 1.0 / total), (&measure, contrast.weight / total)].into_iter().enumerate() {
+        for (i, (name, share)) in
+            [(sine, 1.0 / total), (measure.as_str(), contrast.weight / total)].into_iter().enumerate()
+        {
             let [mean, deviation] = [contrast.standards[2 * i], contrast.standards[2 * i + 1]];
             let names = [format!("standard mean {i}"), format!("standard deviation {i}")];
             self.floats(&names[0], &[], &[mean as f32]);
