@@ -190,7 +190,7 @@ impl Graph {
             [(sine, 1.0 / total), (measure.as_str(), contrast.weight / total)].into_iter().enumerate()
         {
             let [mean, deviation] = [contrast.standards[2 * i], contrast.standards[2 * i + 1]];
-            let names = [format!("standard mean {i}"), format!("standard deviation {i}")];
+            let names = [format!("standard mean {i}"), format!("standard factor {i}")];
             self.floats(&names[0], &[], &[mean as f32]);
             self.floats(&names[1], &[], &[(share / deviation) as f32]);
             let shifted = self.node("Sub", &[name, &names[0]], &format!("shifted {i}"), &[]);
