@@ -75,7 +75,7 @@ fn exp(x: f32) -> f32 {
     /// Adding it rounds to a whole number, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
     /// Taylor's; with `|r| <= ln 2 / 2` the next term is below 2⁻²⁷.
-    const TERMS: [f32; 7] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+    const TERMS: [f32; 8] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
     let clamped = if x > LOWEST { x } else { LOWEST };
     let shifted = clamped.mul_add(std::f32::consts::LOG2_E, ROUND);
     let whole = shifted - ROUND;
