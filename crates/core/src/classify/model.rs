@@ -179,8 +179,8 @@ impl Model {
             .par_chunks_mut(TILE_ROWS)
             .zip(probabilities.par_chunks_mut(TILE_ROWS * n_classes))
             .zip(strangeness.par_chunks_mut(TILE_ROWS));
-        let one = |(i, ((codes, probabilities), strange)): (usize, ((&mut [u32], &mut [f32]), &mut [f32]))| {
-            let rows: Vec<usize> = (i * TILE_ROWS..i * TILE_ROWS + codes.len()).collect();
+        let one = |first: usize, codes: &mut [u32], probabilities: &mut [f32], strange: &mut [f32]| {
+            let rows: Vec<usize> = (first..first + codes.len()).collect();
             let mut values = vec![0f32; rows.len() * d];
             samples.gather(&rows, &mut values)?;
             if let Some(reconstruction) = &self.reconstruction {
@@ -194,7 +194,10 @@ impl Model {
             Ok(())
         };
         // All tiles are tried, so that the error is that of the first bad row.
-        tiles.enumerate().map(one).collect::<Vec<Result<()>>>().into_iter().collect::<Result<()>>()?;
+        let all = tiles
+            .enumerate()
+            .map(|(i, ((codes, probabilities), strange))| one(i * TILE_ROWS, codes, probabilities, strange));
+        all.collect::<Vec<Result<()>>>().into_iter().collect::<Result<()>>()?;
         let strangeness = self.reconstruction.as_ref().map(|_| strangeness);
         Ok(Predictions { codes, probabilities, strangeness })
     }
