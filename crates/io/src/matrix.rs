@@ -151,7 +151,7 @@ impl Matrix {
     /// All values, row-major, rounded to single precision.
     ///
     /// # Errors
-    /// As [`Matrix::to_f64`]; values beyond the range of `f32` count as infinite.
+    /// As [`Matrix::to_f64`]; values beyond the range of `f32` are refused as too large.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         self.collect(|v| v as f32)
     }
