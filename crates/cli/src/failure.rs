@@ -1,5 +1,6 @@
 //! How a run fails: one line, a hint, and the exit code that scripts rely on.
 
+use std::io::{self, Write};
 use std::panic;
 use std::sync::Once;
 
@@ -8,12 +9,15 @@ use subspan::merge::MergeError;
 use subspan_io::IoError;
 use subspan_nets::NetError;
 
+use crate::interrupt;
+
 /// The work failed: bad data, no convergence, input or output.
 pub(crate) const WORK: u8 = 1;
 /// The command line makes no sense.
 const USAGE: u8 = 2;
-/// Stopped by a signal, as shells report it.
-pub(crate) const INTERRUPTED: u8 = 130;
+
+/// What an interrupted run says.
+pub(crate) const INTERRUPTED: &str = "interrupted";
 
 /// Why a run ended early.
 #[derive(Debug)]
@@ -26,6 +30,11 @@ pub(crate) enum Failure {
     Interrupted,
 }
 
+/// Prints a line to standard error. Where that is full or closed, there is nobody left to tell.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 impl Failure {
     pub(crate) fn usage<H: Into<String>>(message: impl Into<String>, hint: Option<H>) -> Self {
         Self::Usage { message: message.into(), hint: hint.map(Into::into) }
@@ -36,11 +45,11 @@ impl Failure {
         let (message, hint, code) = match self {
             Self::Usage { message, hint } => (message.as_str(), hint.as_deref(), USAGE),
             Self::Work { message, hint } => (message.as_str(), hint.as_deref(), WORK),
-            Self::Interrupted => ("interrupted", None, INTERRUPTED),
+            Self::Interrupted => (INTERRUPTED, None, interrupt::exit_code()),
         };
-        eprintln!("error: {message}");
+        say(&format!("error: {message}"));
         if let Some(hint) = hint {
-            eprintln!("hint: {hint}");
+            say(&format!("hint: {hint}"));
         }
         code
     }
@@ -98,7 +107,7 @@ pub(crate) fn silence_panics() {
             let message =
                 info.payload_as_str().unwrap_or("no message").split_whitespace().collect::<Vec<_>>().join(" ");
             let place = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
-            eprintln!("error: internal error (please report): {message}, at {place}");
+            say(&format!("error: internal error (please report): {message}, at {place}"));
         });
     }));
 }

@@ -42,17 +42,31 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
-    let session = Session::resolve(cli.common)?;
+    let mut session = Session::resolve(cli.common)?;
     let done = match cli.verb {
         Verb::Demo(args) => demo::run(&demo::Job::resolve(args), &session)?,
-        Verb::Sample(args) => sample::run(&sample::Job::resolve(args)?, &session)?,
-        Verb::Regress(args) => regress::run(&regress::Job::resolve(args)?, &session)?,
-        Verb::Cluster(args) => cluster::run(&cluster::Job::resolve(args)?, &session)?,
-        Verb::Classify(args) => classify::run(&classify::Job::resolve(args)?, &session)?,
-        Verb::Analyze(args) => analyze::run(&analyze::Job::resolve(args)?, &session)?,
-        Verb::Predict(args) => predict::run(&predict::Job::resolve(args)?, &session)?,
-        Verb::Match(args) => matching::run(&matching::Job::resolve(args)?, &session)?,
-        Verb::Merge(args) => merge::run(&merge::Job::resolve(args)?, &session)?,
+        Verb::Sample(args) => {
+            sample::run(&session.reading(sample::Job::resolve(args)?, sample::Job::inputs)?, &session)?
+        }
+        Verb::Regress(args) => {
+            regress::run(&session.reading(regress::Job::resolve(args)?, regress::Job::inputs)?, &session)?
+        }
+        Verb::Cluster(args) => {
+            cluster::run(&session.reading(cluster::Job::resolve(args)?, cluster::Job::inputs)?, &session)?
+        }
+        Verb::Classify(args) => {
+            classify::run(&session.reading(classify::Job::resolve(args)?, classify::Job::inputs)?, &session)?
+        }
+        Verb::Analyze(args) => {
+            analyze::run(&session.reading(analyze::Job::resolve(args)?, analyze::Job::inputs)?, &session)?
+        }
+        Verb::Predict(args) => {
+            predict::run(&session.reading(predict::Job::resolve(args)?, predict::Job::inputs)?, &session)?
+        }
+        Verb::Match(args) => {
+            matching::run(&session.reading(matching::Job::resolve(args)?, matching::Job::inputs)?, &session)?
+        }
+        Verb::Merge(args) => merge::run(&session.reading(merge::Job::resolve(args)?, merge::Job::inputs)?, &session)?,
     };
     session.tell(done)
 }

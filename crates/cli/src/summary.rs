@@ -3,7 +3,22 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use subspan_report::duration;
+use subspan_report::{count, duration, percent};
+
+/// So many of something: `1 row`, `2,000 rows`.
+pub(crate) fn counted(n: usize, noun: &str) -> String {
+    counted_as(n, noun, &format!("{noun}s"))
+}
+
+/// [`counted`] for a noun with another plural.
+pub(crate) fn counted_as(n: usize, one: &str, many: &str) -> String {
+    format!("{} {}", count(n as u64), if n == 1 { one } else { many })
+}
+
+/// By how much something went down, or up.
+pub(crate) fn less(reduction: f64) -> String {
+    if reduction < 0.0 { format!("{} more", percent(-reduction)) } else { format!("{} less", percent(reduction)) }
+}
 
 /// What a run says at its end.
 #[derive(Debug, Default)]
@@ -48,6 +63,13 @@ impl fmt::Display for Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_and_changes_read_as_words() {
+        assert_eq!([1, 2000].map(|n| counted(n, "row")), ["1 row", "2,000 rows"]);
+        assert_eq!([1, 0].map(|n| counted_as(n, "class", "classes")), ["1 class", "0 classes"]);
+        assert_eq!([0.25, -0.046, 0.0].map(less), ["25 % less", "4.6 % more", "0 % less"]);
+    }
 
     #[test]
     fn values_stand_in_one_column() {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use subspan::{Event, Observer};
 
+use crate::failure::say;
 use crate::interrupt;
 use crate::session::Voice;
 
@@ -55,7 +56,7 @@ impl Watch {
         if let Some((name, since)) = state.phase.take() {
             let seconds = since.elapsed().as_secs_f64();
             if self.voice == Voice::Verbose {
-                state.bar.suspend(|| eprintln!("{name}: {}", subspan_report::duration(seconds)));
+                state.bar.suspend(|| say(&format!("{name}: {}", subspan_report::duration(seconds))));
             }
             *state.seconds.entry(name).or_default() += seconds;
         }
@@ -95,7 +96,7 @@ impl Observer for Watch {
             Event::Phase { name, total } => self.begin_phase(&mut state, name, total),
             Event::Advance { steps } => state.bar.inc(steps),
             Event::Metric { name, value } if self.voice == Voice::Verbose => {
-                state.bar.suspend(|| eprintln!("{name} = {}", subspan_report::significant(value, 6)));
+                state.bar.suspend(|| say(&format!("{name} = {}", subspan_report::significant(value, 6))));
             }
             Event::Metric { .. } => {}
         }

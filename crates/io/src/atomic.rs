@@ -22,12 +22,12 @@ fn partial() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 /// Removes every file that is still being written: for the handler of an interrupt, which must not wait for destructors.
 pub fn remove_partial_files() {
     let all = std::mem::take(&mut *partial());
-    // Files before the directories that hold them, inner directories before outer ones.
-    for path in all.iter().rev() {
+    // Files before the directories that hold them, inner directories before outer ones. The order of paths alone does not tell:
+    // those of files are absolute, those of directories as typed.
+    let directories: Vec<&PathBuf> = all.iter().rev().filter(|path| fs::remove_file(path).is_err()).collect();
+    for path in directories {
         // Nothing more can be done for a file that will not go; a directory that is not empty holds older files.
-        if fs::remove_file(path).is_err() {
-            let _ = fs::remove_dir(path);
-        }
+        let _ = fs::remove_dir(path);
     }
 }
 
@@ -210,6 +210,10 @@ impl OutputDirectory {
                 Ok(Self { path, made: true })
             }
             Err(_) if path.is_dir() => Ok(Self { path, made: false }),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(IoError::write(&shown)(io::Error::new(
+                io::ErrorKind::NotADirectory,
+                "a directory is needed, it is none",
+            ))),
             Err(e) => Err(IoError::write(&shown)(e)),
         }
     }

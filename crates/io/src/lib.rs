@@ -20,6 +20,7 @@ mod clustering;
 mod error;
 mod guard;
 mod idx;
+mod inputs;
 mod labels;
 mod matrix;
 mod membership;
@@ -44,6 +45,7 @@ pub use clustering::{
     AnyModel, clustering_from_bytes, clustering_to_bytes, read_any_model, write_clustering, write_subspaces,
 };
 pub use error::{IoError, Result};
+pub use inputs::{is_part_of, same_place};
 pub use labels::Labels;
 pub use matrix::Matrix;
 pub use membership::write_membership;

@@ -3,10 +3,11 @@
 use safetensors::SafeTensors;
 use subspan::classify::Model;
 
+use crate::clustering::{AnyModel, read_any_model};
 use crate::error::{IoError, Result};
 use crate::guard::decoding;
 use crate::matrix::Matrix;
-use crate::model::{is_model, read_model};
+use crate::model::is_model;
 
 /// Names under which the last layer is looked for, in this order: the one of the Grassmann class representation's published
 /// checkpoints, then those that networks commonly give a linear head.
@@ -36,7 +37,12 @@ pub enum Start {
 pub fn read_start(path: &str) -> Result<Start> {
     if path.to_ascii_lowercase().ends_with(".safetensors") && std::path::Path::new(path).exists() {
         if is_model(path)? {
-            return Ok(Start::Model(Box::new(read_model(path)?)));
+            return match read_any_model(path)? {
+                AnyModel::Classifier(model) => Ok(Start::Model(model)),
+                AnyModel::Clustering(_) => {
+                    Err(IoError::unsupported(path, "a model of subspan cluster, which has no classes"))
+                }
+            };
         }
         let names = tensor_names(path)?;
         let Some(name) = NAMES.into_iter().find(|n| names.iter().any(|m| m == n)) else {

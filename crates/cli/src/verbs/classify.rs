@@ -13,8 +13,8 @@ use subspan_report::{count, image_shape, significant};
 
 use crate::describe;
 use crate::failure::Failure;
-use crate::session::{Done, Session};
-use crate::summary::Summary;
+use crate::session::{Done, Session, distinct};
+use crate::summary::{Summary, counted, counted_as};
 
 /// Values of a matrix that are taken into memory (1 GiB as `f32`); rows of larger ones are read when they are needed.
 pub(crate) const IN_MEMORY: usize = 1 << 28;
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LABELS")]
     labels: String,
     /// Dimension of each class's subspace, or auto: chosen on held-out samples [default: 8, or that of --start]
-    #[arg(short, value_name = "DIM", allow_negative_numbers = true)]
+    #[arg(short, value_name = "DIM")]
     k: Option<String>,
     /// gcr: trained subspaces; clafic: closed-form subspaces; linear: softmax regression, the baseline
     #[arg(long, default_value = "gcr", value_parser = clap::builder::PossibleValuesParser::new(Method::names()))]
@@ -54,12 +54,12 @@ pub(crate) struct Args {
     /// Passes over the samples [default: as many as make about 4000 steps, 10 to 30]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
-    /// First learning rate; it falls to zero
-    #[arg(long, value_name = "RATE", default_value_t = 0.1, allow_negative_numbers = true)]
-    lr: f64,
-    /// Scale of the logits in training
-    #[arg(long, value_name = "SCALE", default_value_t = 25.0, allow_negative_numbers = true)]
-    gamma: f64,
+    /// First learning rate; it falls to zero [default: 0.1]
+    #[arg(long, value_name = "RATE")]
+    lr: Option<f64>,
+    /// Scale of the logits in training [default: 25]
+    #[arg(long, value_name = "SCALE")]
+    gamma: Option<f64>,
     /// Write the classifier as an ONNX graph as well
     #[arg(long, value_name = "MODEL.onnx")]
     onnx: Option<PathBuf>,
@@ -69,6 +69,33 @@ pub(crate) struct Args {
     /// Where the model goes
     #[arg(short, long, value_name = "MODEL.safetensors")]
     output: PathBuf,
+}
+
+impl Args {
+    /// A flag that the method has no use for is a mistake, not ignored.
+    fn check_flags(&self, method: Method, dim: Dim) -> Result<(), Failure> {
+        let trained = [
+            ("--epochs", self.epochs.is_some()),
+            ("--lr", self.lr.is_some()),
+            ("--gamma", self.gamma.is_some()),
+            ("--start", self.start.is_some()),
+        ];
+        let idle = [("-k", self.k.is_some() && method == Method::Linear)];
+        let untrained = trained.into_iter().filter(|_| method != Method::Gcr);
+        if let Some((flag, _)) = idle.into_iter().chain(untrained).find(|(_, is_given)| *is_given) {
+            let owners = if flag == "-k" { "--method gcr or clafic" } else { "--method gcr" };
+            let message = format!("{flag} has no meaning for --method {method}");
+            return Err(Failure::usage(message, Some(format!("{flag} belongs to {owners}"))));
+        }
+        let against = [("--center", self.center), ("-k auto", dim == Dim::Auto)];
+        match against.into_iter().find(|(_, is_given)| self.start.is_some() && *is_given) {
+            Some((flag, _)) => {
+                let message = format!("--start goes with subspaces of a fixed dimension, not with {flag}");
+                Err(Failure::usage(message, Some(format!("leave out {flag}"))))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Resolved and checked.
@@ -92,25 +119,19 @@ impl Job {
                 Failure::usage(format!("-k must be a whole number of at least 1 or auto, not {text}"), None::<String>)
             })?),
         };
-        if args.start.is_some() && (args.method != Method::Gcr.to_string() || args.center || dim == Dim::Auto) {
-            let message = "--start goes with trained subspaces of a fixed dimension, not with --center";
-            return Err(Failure::usage(message, Some("leave out --method, --center and -k auto")));
-        }
-        if args.onnx.as_ref() == Some(&args.output) {
-            let message = format!("{} is given for two outputs", args.output.display());
-            return Err(Failure::usage(message, Some("give each output a name of its own")));
-        }
+        let method: Method = args.method.parse()?;
+        args.check_flags(method, dim)?;
+        distinct(&std::iter::once(&args.output).chain(&args.onnx).collect::<Vec<_>>())?;
         let config = Config {
             dim,
-            method: args.method.parse()?,
+            method,
             balanced: args.balanced,
             center: args.center,
             rivals: !args.no_rivals,
             epochs: args.epochs,
-            lr: args.lr,
-            gamma: args.gamma,
             ..Config::default()
         };
+        let config = Config { lr: args.lr.unwrap_or(config.lr), gamma: args.gamma.unwrap_or(config.gamma), ..config };
         config.check()?;
         Ok(Self {
             matrix: args.matrix,
@@ -122,6 +143,12 @@ impl Job {
             output: args.output,
             onnx: args.onnx,
         })
+    }
+
+    /// What it reads, as typed.
+    pub(crate) fn inputs(&self) -> Vec<&str> {
+        let test = self.test.iter().flat_map(|(m, l)| [m.as_str(), l.as_str()]);
+        [self.matrix.as_str(), self.labels.as_str()].into_iter().chain(test).chain(self.start.as_deref()).collect()
     }
 }
 
@@ -184,11 +211,8 @@ impl Test {
 
 /// Trains, tests and writes the model.
 pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
-    let mut inputs = vec![job.matrix.as_str(), job.labels.as_str()];
-    inputs.extend(job.test.iter().flat_map(|(m, l)| [m.as_str(), l.as_str()]));
-    inputs.extend(job.start.as_deref());
-    let output = session.create_apart(&job.output, &inputs)?;
-    let onnx = job.onnx.as_ref().map(|path| session.create_apart(path, &inputs)).transpose()?;
+    let output = session.create(&job.output, "safetensors")?;
+    let onnx = job.onnx.as_ref().map(|path| session.create(path, "onnx")).transpose()?;
     let watch = session.watch();
     watch.phase("read");
     let train = Part::read(&job.matrix, &job.labels)?;
@@ -307,7 +331,10 @@ fn summary(job: &Job, train: &Part, outcome: &Outcome, tested: Option<&Tested>, 
     let mut out = Summary::new(format!("classes of {}", job.matrix));
     let (n, d) = (train.matrix.n_rows(), train.matrix.n_cols());
     let classes = train.labels.classes.len();
-    out.line("samples", format!("{} of {} values, {classes} classes", count(n as u64), count(d as u64)));
+    out.line(
+        "samples",
+        format!("{} of {}, {}", count(n as u64), counted(d, "value"), counted_as(classes, "class", "classes")),
+    );
     let method = match outcome.summary.k {
         Some(k) => format!("{}, one subspace of dimension {k} per class", job.config.method),
         None => job.config.method.to_string(),

@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(value_name = "MATRIX")]
     matrix: String,
     /// How many clusters, or auto: chosen on the data, with an interval
-    #[arg(long, value_name = "K", default_value = "auto", allow_negative_numbers = true)]
+    #[arg(long, value_name = "K", default_value = "auto")]
     clusters: String,
     /// projection: doubly stochastic projection of the rows' affinities; mlc: a head trained by manifold linearizing and
     /// clustering beside it, and the better of the two by held-out code length is kept
@@ -106,6 +106,11 @@ impl Job {
         let Args { matrix, truth, weights, output, .. } = args;
         Ok(Self { matrix, truth, features, weights, config, output })
     }
+
+    /// What it reads, as typed.
+    pub(crate) fn inputs(&self) -> Vec<&str> {
+        std::iter::once(self.matrix.as_str()).chain(self.truth.as_deref()).chain(weights_file(self)).collect()
+    }
 }
 
 /// The files of a run, opened before the work.
@@ -123,8 +128,12 @@ const RUN: &str = "run.json";
 const REPORT: &str = "report.html";
 
 impl Outputs {
-    fn create(directory: &OutputDirectory, inputs: &[&str], session: &Session) -> Result<Self, Failure> {
-        let create = |name: &str| session.create_apart(&directory.path().join(name), inputs);
+    fn create(directory: &OutputDirectory, session: &Session) -> Result<Self, Failure> {
+        let create = |name: &str| {
+            let path = directory.path().join(name);
+            session.apart(&path)?;
+            Ok::<_, Failure>(AtomicFile::create(path)?)
+        };
         for name in [RUN, REPORT] {
             drop(create(name)?);
         }
@@ -152,11 +161,8 @@ impl Outputs {
 
 /// Clusters and writes.
 pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
-    let mut inputs = vec![job.matrix.as_str()];
-    inputs.extend(job.truth.as_deref());
-    inputs.extend(weights_file(job));
     let directory = OutputDirectory::create(&job.output)?;
-    let outputs = Outputs::create(&directory, &inputs, session)?;
+    let outputs = Outputs::create(&directory, session)?;
     let watch = session.watch();
     watch.phase("read");
     let matrix = Matrix::open(&job.matrix)?;

@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use subspan::merge::{MergeError, Permutations, copy_tensor};
 use subspan::{Error, Observer};
 use subspan_io::{AtomicFile, Checkpoint, CheckpointWriter, IoError, OutputDirectory, spec_text, write_permutations};
-use subspan_report::count;
 
 use super::models::{Bound, Many, MatchArgs, Matching, Samples, align, open};
 use crate::failure::Failure;
-use crate::session::{Done, Session, same_place};
-use crate::summary::Summary;
+use crate::session::{Done, Session};
+use crate::summary::{Summary, counted};
 
 /// As typed.
 #[derive(Debug, clap::Args)]
@@ -35,7 +34,16 @@ pub(crate) struct Job {
 impl Job {
     pub(crate) fn resolve(args: Args) -> Result<Self, Failure> {
         let matching = Matching::resolve(args.matching, args.models.len(), Many::Anchor)?;
+        if matching.ignores_samples() {
+            let hint = "--method activations and --method ste match on samples";
+            return Err(Failure::usage("--data has no meaning for --method weights", Some(hint)));
+        }
         Ok(Self { models: args.models, matching, output: args.output })
+    }
+
+    /// What it reads, as typed.
+    pub(crate) fn inputs(&self) -> Vec<&str> {
+        self.models.iter().map(String::as_str).chain(self.matching.inputs()).collect()
     }
 }
 
@@ -55,7 +63,7 @@ struct Outputs {
 }
 
 impl Outputs {
-    fn create(output: &Path, models: &[Checkpoint]) -> Result<Self, Failure> {
+    fn create(output: &Path, models: &[Checkpoint], session: &Session) -> Result<Self, Failure> {
         let names: Vec<String> = models[1..].iter().map(Checkpoint::base_name).collect();
         for (k, name) in names.iter().enumerate() {
             let twice = names[..k].contains(name);
@@ -66,11 +74,9 @@ impl Outputs {
                     Some("aligned checkpoints keep the names of their inputs: rename one"),
                 ));
             }
-            let target = output.join(name);
-            if let Some(input) = models.iter().find(|m| same_place(&target, Path::new(m.path()))) {
-                let message = format!("{} is an input, it cannot be the output too", input.path());
-                return Err(Failure::usage(message, Some("give the output another directory")));
-            }
+        }
+        for name in names.iter().map(String::as_str).chain([PERMUTATIONS, SPEC, RECORD]) {
+            session.apart(&output.join(name))?;
         }
         let directory = OutputDirectory::create(output)?;
         let writer = |(name, model): (&String, &Checkpoint)| CheckpointWriter::create(&output.join(name), model.plan());
@@ -87,7 +93,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     watch.phase("read");
     let models = open(&job.models)?;
     let bound = Bound::new(&models, &job.matching)?;
-    let outputs = Outputs::create(&job.output, &models)?;
+    let outputs = Outputs::create(&job.output, &models, session)?;
     let samples = Samples::read(&job.matching, &models[0])?;
     let aligned = align(&models, &bound.layout, &job.matching, samples.as_ref(), session.seed, &watch)?;
 
@@ -117,7 +123,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     outputs.directory.keep();
 
     let mut summary = Summary::new(format!("{} matched to {}", others(&models), job.models[0]));
-    summary.line("model", format!("{} parameters", count(models[0].n_parameters())));
+    summary.line("model", counted(models[0].n_parameters() as usize, "parameter"));
     aligned.summary(&models, &bound, &mut summary);
     summary.line("output", job.output.display().to_string());
     summary.time(&record.seconds);

@@ -1,7 +1,7 @@
 //! `subspan merge`: several models into one checkpoint, their units matched first.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
 use subspan::merge::{Gathered, MergeError, Model, Permutations, Rule, Tensor, merge_tensor};
@@ -13,8 +13,8 @@ use subspan_report::{count, significant};
 
 use super::models::{Aligned, Bound, Many, MatchArgs, Matching, Samples, align, open};
 use crate::failure::Failure;
-use crate::session::{Done, Session, same_place};
-use crate::summary::Summary;
+use crate::session::{Done, Session, has_extension};
+use crate::summary::{Summary, counted};
 
 /// As typed.
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["spec", "method", "many", "restarts", "kicks", "residual"])]
     no_match: bool,
     /// Share of each model [default: equal]; with --rule task, of its difference from the base, which need not add up to 1
-    #[arg(long, value_name = "W,W,..", value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(long, value_name = "W,W,..", value_delimiter = ',', allow_hyphen_values = true)]
     weights: Option<Vec<f64>>,
     /// mean: weighted mean; slerp: of two models, a point on the arc between each pair of tensors; task: a base and weighted
     /// differences from it; row-norm (experimental): the mean, rows of matrices scaled to the mean of their norms
@@ -124,6 +124,11 @@ impl Job {
         })
     }
 
+    /// What it reads, as typed.
+    pub(crate) fn inputs(&self) -> Vec<&str> {
+        self.models.iter().map(String::as_str).chain(self.matching.inputs()).collect()
+    }
+
     /// How a tensor of this many axes is merged: a vector has no rows.
     fn rule(&self, n_axes: usize) -> Rule {
         match self.rule {
@@ -139,15 +144,15 @@ impl Job {
 pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let watch = session.watch();
     watch.phase("read");
-    for path in &job.models {
-        if same_place(&job.output, Path::new(path)) {
-            let message = format!("{path} is the input, it cannot be the output too");
-            return Err(Failure::usage(message, Some("give the output another name")));
-        }
-    }
+    session.apart(&job.output)?;
     let models = open(&job.models)?;
+    let plan = models[0].plan();
+    match plan.files.as_slice() {
+        [_] if !plan.directory => has_extension(&job.output, "safetensors")?,
+        files => files.iter().try_for_each(|(name, _, _)| session.apart(&job.output.join(name)))?,
+    }
     let bound = job.matches.then(|| Bound::new(&models, &job.matching)).transpose()?;
-    let writer = CheckpointWriter::create(&job.output, models[0].plan())?;
+    let writer = CheckpointWriter::create(&job.output, plan)?;
     let samples = Samples::read(&job.matching, &models[0])?;
     let align = |bound: &Bound| align(&models, &bound.layout, &job.matching, samples.as_ref(), session.seed, &watch);
     let aligned: Option<Aligned> = bound.as_ref().map(align).transpose()?;
@@ -175,7 +180,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     record.configure("repair", job.repair);
     record.configure("output", job.output.display().to_string());
     let mut summary = Summary::new(format!("{} models merged", models.len()));
-    summary.line("model", format!("{} parameters", count(models[0].n_parameters())));
+    summary.line("model", counted(models[0].n_parameters() as usize, "parameter"));
     if let (Some(aligned), Some(bound)) = (&aligned, &bound) {
         aligned.results(&models, bound, &mut record);
         aligned.summary(&models, bound, &mut summary);

@@ -10,10 +10,10 @@ use subspan::{Event, Observer, RunRecord};
 use subspan_io::{Checkpoint, Labels, Matrix, read_graph, read_spec};
 use subspan_nets::analyze::{Ste, SteConfig, SteForm, match_activations, match_ste, params_of};
 use subspan_nets::{Architecture, Labelled, Net, Normalize};
-use subspan_report::{count, percent, significant};
+use subspan_report::{count, significant};
 
 use crate::failure::Failure;
-use crate::summary::Summary;
+use crate::summary::{Summary, counted, counted_as, less};
 use crate::verbs::analyze::data::{class_numbers, from_checkpoint, read_samples};
 
 /// Flags of both verbs, as typed.
@@ -146,6 +146,9 @@ impl Matching {
         if args.steps == Some(0) {
             return Err(Failure::usage("--steps must be at least 1, not 0", None::<String>));
         }
+        if args.many.is_some() && n_models == 2 {
+            return Err(Failure::usage("--many is for more than two models", None::<String>));
+        }
         let default = if n_models == 2 || !by_weights { Many::Anchor } else { default };
         let many = args.many.unwrap_or(default);
         if !by_weights && many == Many::MergeMany {
@@ -158,6 +161,17 @@ impl Matching {
         let form = if args.ste == SteArg::Latent { SteForm::Latent } else { SteForm::Projected };
         let ste = SteConfig { form, steps: args.steps, matching: config.clone(), ..SteConfig::default() };
         Ok(Self { spec: args.spec, many, config, residual: args.residual, method: args.method, ste, data })
+    }
+
+    /// Whether samples are given that matching does not look at.
+    pub(crate) fn ignores_samples(&self) -> bool {
+        self.data.is_some() && self.method == Method::Weights
+    }
+
+    /// Files read beside the models.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = &str> {
+        let data = self.data.iter().flat_map(|d| [Some(d.path.as_str()), d.labels.as_deref()]).flatten();
+        data.chain((self.spec != AUTO).then_some(self.spec.as_str()))
     }
 
     pub(crate) fn configure(&self, record: &mut RunRecord) {
@@ -177,7 +191,7 @@ impl Matching {
 }
 
 /// The word for a derived spec.
-const AUTO: &str = "auto";
+pub(crate) const AUTO: &str = "auto";
 
 /// Whether a spec is derived from a graph.
 fn is_graph(spec: &str) -> bool {
@@ -423,20 +437,20 @@ impl Aligned {
 
     pub(crate) fn summary(&self, models: &[Checkpoint], bound: &Bound, out: &mut Summary) {
         let (n_perms, units) = (bound.layout.perms.len(), self.units(bound));
-        out.line("spec", format!("{}: {n_perms} perms of {} units", bound.source, count(units as u64)));
+        out.line("spec", format!("{}: {} of {}", bound.source, counted(n_perms, "perm"), counted(units, "unit")));
         let fixed = bound.layout.untouched(&models[0]).len();
         if fixed > 0 {
-            out.line("", format!("{} tensors have no axis that moves", count(fixed as u64)));
+            out.line("", format!("{} no axis that moves", counted_as(fixed, "tensor has", "tensors have")));
         }
         for (k, ((before, after), p)) in self.pairs.iter().zip(&self.permutations).enumerate() {
             let (before, after) = (before.distance(), after.distance());
             let name = if self.pairs.len() == 1 { String::new() } else { format!("{}: ", models[k + 1].base_name()) };
             let text = format!(
-                "{name}{} before, {} after ({} less); {} units moved",
+                "{name}{} before, {} after ({}); {} moved",
                 significant(before, 4),
                 significant(after, 4),
-                percent(reduction(before, after)),
-                count(p.n_moved() as u64)
+                less(reduction(before, after)),
+                counted(p.n_moved(), "unit")
             );
             out.line(if k == 0 { "distance" } else { "" }, text);
         }
@@ -444,7 +458,7 @@ impl Aligned {
             let [weights, best] = e.loss.map(|l| significant(l, 4));
             out.line(
                 "loss half-way",
-                format!("{weights} by weights, {best} by the estimator ({} steps)", count(e.steps as u64)),
+                format!("{weights} by weights, {best} by the estimator ({})", counted(e.steps, "step")),
             );
         }
         let proof = match (self.certified, self.scope) {
@@ -452,7 +466,7 @@ impl Aligned {
             (true, Scope::Coordinate) => "no single layer can be improved, which is proven",
             (false, _) => "none",
         };
-        out.line("certificate", format!("{proof} ({} sweeps)", self.sweeps));
+        out.line("certificate", format!("{proof} ({})", counted(self.sweeps, "sweep")));
         out.warnings.extend(bound.notes.iter().cloned());
         if !self.converged {
             out.warnings.push("matching stopped before it settled".into());

@@ -9,8 +9,8 @@ use subspan_io::{AnyModel, Matrix, read_any_model, write_npy_f32, write_npy_labe
 use subspan_report::{count, percent};
 
 use crate::failure::Failure;
-use crate::session::{Done, Session};
-use crate::summary::Summary;
+use crate::session::{Done, Session, distinct};
+use crate::summary::{Summary, counted_as};
 use crate::verbs::classify::IN_MEMORY;
 
 /// As typed.
@@ -40,13 +40,13 @@ impl Job {
     pub(crate) fn resolve(args: Args) -> Result<Self, Failure> {
         let outputs: Vec<&PathBuf> =
             [Some(&args.output), args.proba.as_ref(), args.ood.as_ref()].into_iter().flatten().collect();
-        for (i, path) in outputs.iter().enumerate() {
-            if outputs[..i].contains(path) {
-                let message = format!("{} is given for two outputs", path.display());
-                return Err(Failure::usage(message, Some("give each output a name of its own")));
-            }
-        }
+        distinct(&outputs)?;
         Ok(Self(args))
+    }
+
+    /// What it reads, as typed.
+    pub(crate) fn inputs(&self) -> Vec<&str> {
+        vec![&self.0.model, &self.0.matrix]
     }
 }
 
@@ -105,7 +105,7 @@ impl Answer {
 
 /// Predicts and writes.
 pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
-    let create = |path: &PathBuf| session.create_apart(path, &[&args.model, &args.matrix]);
+    let create = |path: &PathBuf| session.create(path, "npy");
     let output = create(&args.output)?;
     let proba = args.proba.as_ref().map(create).transpose()?;
     let ood = args.ood.as_ref().map(create).transpose()?;
@@ -164,7 +164,7 @@ pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
     session.close(&mut record, &watch);
 
     let mut summary = Summary::new(format!("predictions for {}", args.matrix));
-    summary.line("samples", format!("{}, {n_classes} classes", count(n as u64)));
+    summary.line("samples", format!("{}, {}", count(n as u64), counted_as(n_classes, "class", "classes")));
     summary.line("confidence", format!("{} on average", percent(confidence)));
     summary.line("output", args.output.display().to_string());
     summary.time(&record.seconds);

@@ -13,7 +13,7 @@ use crate::args::TableArgs;
 use crate::describe;
 use crate::failure::Failure;
 use crate::session::{Done, Session};
-use crate::summary::Summary;
+use crate::summary::{Summary, counted};
 
 /// As typed.
 #[derive(Debug, clap::Args)]
@@ -28,19 +28,19 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = LossArg::L1)]
     loss: LossArg,
     /// The exponent of --loss lp
-    #[arg(short, value_name = "P", allow_negative_numbers = true)]
+    #[arg(short, value_name = "P")]
     p: Option<f64>,
     /// Levels of --loss quantile; several share one sample [default: 0.5]
-    #[arg(long, value_name = "Q,..", value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(long, value_name = "Q,..", value_delimiter = ',', allow_hyphen_values = true)]
     quantile: Option<Vec<f64>>,
     /// Where --loss huber turns from quadratic to linear, in units of the target
-    #[arg(long, value_name = "D", allow_negative_numbers = true)]
+    #[arg(long, value_name = "D")]
     delta: Option<f64>,
     /// Ridge penalty of --loss logistic: L/2 times the sum of squared coefficients [default: 0]
-    #[arg(long, value_name = "L", allow_negative_numbers = true)]
+    #[arg(long, value_name = "L")]
     l2: Option<f64>,
     /// Solve on a sample of about M rows
-    #[arg(long, value_name = "M", allow_negative_numbers = true)]
+    #[arg(long, value_name = "M")]
     rows: Option<u64>,
     /// Solve on all rows, in memory
     #[arg(long)]
@@ -98,6 +98,10 @@ pub(crate) struct Job {
 impl Job {
     pub(crate) fn resolve(args: Args) -> Result<Self, Failure> {
         let loss = loss(&args)?;
+        if args.table.excludes(&args.target) {
+            let message = format!("--exclude {0} leaves out the target, --target {0}", args.target);
+            return Err(Failure::usage(message, Some("the target is never among the columns that explain it")));
+        }
         let mode = match (args.rows, args.exact) {
             (Some(rows), _) => Mode::Rows(rows),
             (None, true) => Mode::Exact,
@@ -113,6 +117,11 @@ impl Job {
             config,
             output: args.output,
         })
+    }
+
+    /// What it reads, as typed.
+    pub(crate) fn inputs(&self) -> Vec<&str> {
+        vec![&self.table]
     }
 }
 
@@ -147,7 +156,7 @@ fn loss(args: &Args) -> Result<Loss, Failure> {
 
 /// Fits the model and writes it.
 pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
-    let mut output = session.create(&job.output, &job.table)?;
+    let mut output = session.create(&job.output, "json")?;
     let watch = session.watch();
     watch.phase("read");
     let table = Table::open(&job.table, &job.options)?;
@@ -264,7 +273,7 @@ fn summary(job: &Job, outcome: &Outcome, names: &[String], dropped: u64, record:
     let mut out = Summary::new(format!("{} explained by {} columns of {}", job.target, names.len(), job.table));
     out.line("rows", format!("{} used of {}", count(outcome.rows_used), count(outcome.rows_in)));
     if dropped > 0 {
-        out.line("dropped", format!("{} rows with a missing value", count(dropped)));
+        out.line("dropped", format!("{} with a missing value", counted(dropped as usize, "row")));
     }
     for fit in &outcome.fits {
         let label = fit.quantile.map_or_else(|| job.loss_name.to_string(), |q| format!("quantile {q}"));
@@ -293,6 +302,7 @@ fn summary(job: &Job, outcome: &Outcome, names: &[String], dropped: u64, record:
 /// The certified gap in words.
 fn accuracy(gap: Option<f64>) -> String {
     match gap {
+        Some(0.0) => "proved optimal (relative gap 0)".into(),
         Some(gap) if gap <= 1e-6 => format!("proved optimal (relative gap {gap:.0e})"),
         Some(gap) => format!("proved to be at most {} above the optimum", percent(gap)),
         None => "no accuracy was measured".into(),

@@ -13,7 +13,7 @@ use crate::describe;
 use crate::failure::Failure;
 use crate::session::{Done, Session};
 use crate::shards::{self, Shard};
-use crate::summary::Summary;
+use crate::summary::{Summary, counted};
 
 /// As typed.
 #[derive(Debug, clap::Args)]
@@ -22,13 +22,13 @@ pub(crate) struct Args {
     #[command(flatten)]
     table: TableArgs,
     /// Keep about M rows (exactly M with --draw priority)
-    #[arg(long, value_name = "M", allow_negative_numbers = true)]
+    #[arg(long, value_name = "M")]
     rows: Option<u64>,
     /// Keep as many rows as the distortion E needs; for p up to 2
-    #[arg(long, value_name = "E", allow_negative_numbers = true)]
+    #[arg(long, value_name = "E")]
     epsilon: Option<f64>,
     /// The norm: the sample stands for the sums of |a x|^p, for every x at once
-    #[arg(short, value_name = "P", default_value_t = 2.0, allow_negative_numbers = true)]
+    #[arg(short, value_name = "P", default_value_t = 2.0)]
     p: f64,
     /// How rows are scored
     #[arg(long, default_value = "auto", value_parser = clap::builder::PossibleValuesParser::new(Rule::names()))]
@@ -75,6 +75,11 @@ impl Job {
             output: args.output,
         })
     }
+
+    /// What it reads, as typed.
+    pub(crate) fn inputs(&self) -> Vec<&str> {
+        vec![&self.table]
+    }
 }
 
 /// Draws the sample and writes it, or does a shard's part of that.
@@ -82,7 +87,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     if let Some(shard) = job.shard {
         return run_shard(job, shard, session);
     }
-    let output = session.create(&job.output, &job.table)?;
+    let output = session.create(&job.output, "parquet")?;
     let watch = session.watch();
     watch.phase("read");
     let table = Table::open(&job.table, &job.options)?;
@@ -169,7 +174,7 @@ fn summary(job: &Job, sample: &Sample, dropped: u64, record: &subspan::RunRecord
     }
     out.line("rows", rows);
     if dropped > 0 {
-        out.line("dropped", format!("{} rows with a missing value", count(dropped)));
+        out.line("dropped", format!("{} with a missing value", counted(dropped as usize, "row")));
     }
     let rule = match figures.stages.as_slice() {
         [] | [_] => figures.rule.to_string(),

@@ -63,7 +63,7 @@ fn a_classifier_is_trained_tested_and_used() {
 fn every_method_and_an_automatic_dimension_work_on_text_labels() {
     for flags in ["--method clafic", "--method linear", "-k auto --no-rivals", "--balanced --center --no-rivals"] {
         let place = lines(Place::new(), "train", 120, ["ant", "bee", "cat"], 0);
-        let k = if flags.contains("-k") { "" } else { "-k 1" };
+        let k = if flags.contains("-k") || flags.contains("linear") { "" } else { "-k 1" };
         place
             .run(&format!("classify train.npy --labels train.csv:label {k} {flags} -o m.safetensors"))
             .succeeds()
@@ -168,6 +168,9 @@ fn training_starts_from_a_model_a_linear_head_or_a_layer_of_subspaces() {
         .naming(&["--start", "--center"]);
     let other = lines(place, "other", 60, ["1", "2", "3"], 0);
     let call = "classify other.npy --labels other.csv:label --start first.safetensors -o m2.safetensors";
+    other.run("cluster other.npy --clusters 2 -q -o out").succeeds();
+    let cluster = call.replace("first.safetensors", "out/model.safetensors");
+    other.run(&cluster).fails().naming(&["out/model.safetensors", "subspan cluster"]);
     other.run(call).fails().naming(&["first.safetensors", "no class 1"]);
 }
 

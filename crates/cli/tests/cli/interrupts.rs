@@ -1,4 +1,4 @@
-//! Ctrl-C: exit code 130, and nothing half-written.
+//! Ctrl-C: exit code 130, of a polite kill 143, and nothing half-written.
 #![cfg(unix)]
 
 use std::process::{Child, Command, Output, Stdio};
@@ -35,13 +35,13 @@ fn long_table(place: &Place, rows: usize) {
 
 #[test]
 fn an_interrupt_stops_the_work_and_leaves_nothing() {
-    for signal in ["-INT", "-TERM"] {
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
         let place = Place::new();
         long_table(&place, 400_000);
         let output =
             interrupted(&place, "sample t.npy --rows 5000 -p 1 --rule lewis -o s.parquet --report r.html", &[signal]);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(130), "{text}");
+        assert_eq!(output.status.code(), Some(code), "{text}");
         assert_eq!(text, "error: interrupted\n");
         assert!(output.stdout.is_empty());
         assert_eq!(place.files(), ["t.npy"]);
@@ -50,13 +50,16 @@ fn an_interrupt_stops_the_work_and_leaves_nothing() {
 
 #[test]
 fn work_that_does_not_look_up_is_stopped_by_a_second_interrupt_or_after_a_while() {
-    for signals in [&["-INT", "-INT"][..], &["-INT"]] {
-        let place = Place::new();
-        // Reading a pipe that nobody fills waits for ever.
-        assert!(Command::new("mkfifo").arg(place.path("t.csv")).status().unwrap().success());
-        let output = interrupted(&place, "sample t.csv --rows 5 -o s.parquet", signals);
-        assert_eq!(output.status.code(), Some(130));
-        assert_eq!(place.files(), ["t.csv"]);
+    for (signals, code) in [(&["-INT", "-INT"][..], 130), (&["-INT"], 130), (&["-TERM"], 143)] {
+        for call in ["sample t.npy --rows 5 -o s.parquet", "cluster t.npy -o out"] {
+            let place = Place::new();
+            // Reading a pipe that nobody fills waits for ever.
+            assert!(Command::new("mkfifo").arg(place.path("t.npy")).status().unwrap().success());
+            let output = interrupted(&place, call, signals);
+            assert_eq!(output.status.code(), Some(code), "{call}");
+            assert_eq!(String::from_utf8_lossy(&output.stderr), "error: interrupted\n", "{call}");
+            assert_eq!(place.files(), ["t.npy"], "{call}");
+        }
     }
 }
 

@@ -36,6 +36,102 @@ fn an_output_never_replaces_the_input_or_the_report() {
 }
 
 #[test]
+fn a_report_is_never_an_input() {
+    let place = Place::new().file("t.csv", "a,y\n1,2\n").file("x.npy", "x").file("m.safetensors", "m");
+    for (call, file) in [
+        ("sample t.csv --rows 60 -o s.parquet", "t.csv"),
+        ("regress t.csv --target y --full -o m.json", "./t.csv"),
+        ("classify x.npy --labels t.csv:y -o c.safetensors", "t.csv"),
+        ("classify x.npy --labels t.csv:y --start m.safetensors -o c.safetensors", "m.safetensors"),
+        ("predict m.safetensors x.npy -o l.npy", "m.safetensors"),
+        ("cluster x.npy --truth t.csv:y -o out", "t.csv"),
+        ("merge m.safetensors a.safetensors -o c.safetensors", "m.safetensors"),
+        ("match m.safetensors a.safetensors --spec t.csv -o out", "t.csv"),
+        ("analyze m.safetensors a.safetensors --data x.npy --labels t.csv:y -o out", "x.npy"),
+        ("analyze --study width --data x.npy --labels t.csv:y -o out", "x.npy"),
+    ] {
+        let call = format!("{call} --report {file}");
+        let left = ["m.safetensors", "t.csv", "x.npy"];
+        place.run(&call).misuses().naming(&[file.trim_start_matches("./"), "input", "report"]).leaving(&left);
+    }
+    place.run("sample t.csv --rows 5 -o r --report ./r").misuses().naming(&["report"]);
+    assert_eq!(place.read("t.csv"), b"a,y\n1,2\n");
+}
+
+#[test]
+fn an_output_never_replaces_any_file_that_is_read() {
+    let place = Place::new().file("x.npy", "x").file("good.toml", "spec").file("run.json", "labels");
+    for (call, file) in [
+        ("merge a b --data x.npy --repair -o x.npy", "x.npy"),
+        ("merge a b --spec good.toml -o ./good.toml", "good.toml"),
+        ("merge a b --data x.npy --labels good.toml -o good.toml", "good.toml"),
+        ("merge a b --rule task --base x.npy -o x.npy", "x.npy"),
+        ("cluster x.npy --weights run.json -o .", "run.json"),
+        ("analyze a b --data x.npy --labels run.json -o .", "run.json"),
+    ] {
+        let left = ["good.toml", "run.json", "x.npy"];
+        place.run(call).misuses().naming(&[file, "input"]).leaving(&left);
+    }
+    // Another file in a directory that is read would be read the next time.
+    std::fs::create_dir(place.path("dir")).unwrap();
+    for table in ["dir", "dir/*.parquet"] {
+        place.run(&format!("sample {table} --rows 5 -o dir/s.parquet")).misuses().naming(&["dir/s.parquet", "input"]);
+    }
+    assert!(place.files_in("dir").is_empty());
+}
+
+#[test]
+fn names_that_promise_another_kind_of_file_are_refused() {
+    let place = Place::new();
+    for (call, extension) in [
+        ("sample t.csv --rows 5 -o s.csv", ".parquet"),
+        ("regress t.csv --target y --full -o m.toml", ".json"),
+        ("classify x.npy --labels t.csv:y -o m.onnx", ".safetensors"),
+        ("classify x.npy --labels t.csv:y -o m.safetensors --onnx m.pt", ".onnx"),
+        ("predict m.safetensors x.npy -o l.csv", ".npy"),
+        ("predict m.safetensors x.npy -o l.npy --ood s.parquet", ".npy"),
+    ] {
+        place.run(call).misuses().naming(&[extension, "hint: name it"]).leaving(&[]);
+    }
+    let place = place.file("d.npy", "a file");
+    place.run("cluster x.npy -o d.npy").fails().naming(&["d.npy", "a directory is needed"]).leaving(&["d.npy"]);
+}
+
+/// A run whose standard output or error is a device that is always full; its exit code and what it could still say.
+#[cfg(target_os = "linux")]
+fn on_a_full_device(call: &str, out: bool) -> (Option<i32>, String) {
+    let full = || Stdio::from(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let place = Place::new();
+    let mut command = place.command(call);
+    let (out, err) = if out { (full(), Stdio::piped()) } else { (Stdio::piped(), full()) };
+    let output = command.stdout(out).stderr(err).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_standard_output_is_an_error_and_a_full_standard_error_is_none() {
+    assert_eq!(on_a_full_device("sample nosuch.csv --rows 5 -o s.parquet", false).0, Some(1));
+    for call in ["--help", "help", "sample --help", "--version"] {
+        let (code, text) = on_a_full_device(call, true);
+        assert!(code == Some(1) && text.starts_with("error: cannot write standard output"), "{call}: {code:?} {text}");
+    }
+}
+
+/// Runs the program with a limit on the size of files, in blocks of 512 or 1,024 bytes.
+#[test]
+#[cfg(unix)]
+fn a_limit_on_the_size_of_files_is_an_error_and_leaves_nothing() {
+    let place = Place::new().cities(6000);
+    let call =
+        format!("ulimit -f 1; exec {} sample cities.parquet --rows 5000 -o s.parquet", env!("CARGO_BIN_EXE_subspan"));
+    let output = Command::new("sh").args(["-c", &call]).current_dir(place.path("")).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && text.starts_with("error: cannot write s.parquet"), "{text}");
+    assert_eq!(place.files(), ["cities.parquet"]);
+}
+
+#[test]
 fn quiet_means_quiet() {
     let place = Place::new().cities(6000);
     let ran = place.run("sample cities.parquet --rows 100 -q -o s.parquet").succeeds();

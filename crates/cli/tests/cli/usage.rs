@@ -48,11 +48,67 @@ fn numbers_out_of_range_are_refused_before_any_work() {
         ("--rows 10 --rule leverage -p 1", ["p ", "leverage"]),
         ("--rows 10 --draw all", ["--draw", "all"]),
         ("--rows 10 --threads 0", ["--threads", "0"]),
+        ("--rows 10 --threads -1", ["--threads", "not a whole number of at least 0"]),
+        ("--rows 10 --threads 100000", ["--threads", "1024"]),
+        ("--rows 10 --seed -1", ["--seed", "not a whole number of at least 0"]),
+        ("--rows 10 --seed=", ["--seed", "not a whole number of at least 0"]),
+        ("--rows 1.5", ["--rows", "not a whole number of at least 0"]),
+        ("--rows 10 -p=", ["-p", "not a number"]),
+        ("--rows 10 --columns=", ["--columns", "value"]),
         ("--rows 10 --missing ignore", ["--missing", "ignore"]),
         ("--rows 10 -q -v", ["--quiet", "--verbose"]),
     ] {
-        place.run(&format!("sample t.csv -o s.parquet {flags}")).misuses().naming(&words).leaving(&[]);
+        let ran = place.run(&format!("sample t.csv -o s.parquet {flags}")).misuses().naming(&words).leaving(&[]);
+        assert!(!ran.stderr().contains("subspan --help") && !ran.stderr().contains("-- -"), "{}", ran.stderr());
     }
+}
+
+#[test]
+fn flags_without_a_meaning_are_refused_not_ignored() {
+    let place = Place::new();
+    for (call, words) in [
+        ("classify x.npy --labels y.npy --method linear -k 3 -o m.safetensors", ["-k", "linear"]),
+        ("classify x.npy --labels y.npy --method linear --gamma 3 -o m.safetensors", ["--gamma", "linear"]),
+        ("classify x.npy --labels y.npy --method clafic --lr 1 -o m.safetensors", ["--lr", "clafic"]),
+        ("classify x.npy --labels y.npy --method clafic --epochs 1 -o m.safetensors", ["--epochs", "clafic"]),
+        ("classify x.npy --labels y.npy --method linear --start m.npy -o m.safetensors", ["--start", "linear"]),
+        ("analyze a b --epochs 3 -o out", ["--study", "required"]),
+        ("match a b --data x.npy -o out", ["--data", "weights"]),
+        ("match a b --many anchor -o out", ["--many", "two models"]),
+        ("regress t.csv --target y --exclude y --full -o m.json", ["--exclude y", "target"]),
+    ] {
+        let ran = place.run(call).misuses().naming(&words).leaving(&[]);
+        assert!(!ran.stderr().contains("--center"), "{}", ran.stderr());
+    }
+    // Shares below zero are legal, so the models are looked for.
+    place.run("merge a b --weights -1,2 -o m.safetensors").fails().naming(&["cannot open a"]);
+}
+
+#[test]
+fn help_lists_each_flag_under_its_heading() {
+    let place = Place::new();
+    for (verb, heading, flags) in [
+        ("sample", "Table options:", ["--columns", "--exclude", "--missing"]),
+        ("analyze", "Study options:", ["--study", "--values", "--depth"]),
+    ] {
+        let help = place.run(&format!("{verb} --help")).succeeds().stdout();
+        let (_, rest) = help.split_once(heading).unwrap();
+        let section = rest.split_once("\n\nCommon options:").map_or(rest, |(section, _)| section);
+        let section = section.split("\nOptions:").next().unwrap();
+        assert!(flags.iter().all(|flag| section.contains(flag)), "{section}");
+        assert!(!section.contains("--output"), "{section}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_argument_that_is_no_text_is_named() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let mut command = place.command("sample --rows 5 -o s.parquet");
+    let output = command.arg(std::ffi::OsStr::from_bytes(b"t\xff.csv")).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && text.contains("t\u{fffd}.csv") && text.contains("UTF-8"), "{text}");
 }
 
 #[test]

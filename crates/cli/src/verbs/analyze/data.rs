@@ -29,6 +29,10 @@ impl Files {
             normalize.map(Normalize::parse).transpose().map_err(|e| Failure::usage(e.to_string(), e.hint()))?;
         Ok(data.map(|(data, labels)| Self { data, labels, train, normalize }))
     }
+
+    pub(super) fn inputs(&self) -> impl Iterator<Item = &str> {
+        [self.data.as_str(), self.labels.as_str()].into_iter().chain(self.train.as_deref())
+    }
 }
 
 /// Samples in memory.

@@ -11,12 +11,12 @@ use subspan::merge::{Layout, Model, Permutations, match_weights};
 use subspan_io::{Checkpoint, OutputDirectory, write_bytes_atomically, write_json};
 use subspan_nets::analyze::{AnalyzeConfig, Evaluation, Method, PairAnalysis, Several, analyze_pair, analyze_several};
 use subspan_nets::{Architecture, Net};
-use subspan_report::{percent, significant};
+use subspan_report::significant;
 
 use crate::failure::Failure;
 use crate::session::{Done, Session};
-use crate::summary::Summary;
-use crate::verbs::models::{open, resolve_spec};
+use crate::summary::{Summary, less};
+use crate::verbs::models::{AUTO, open, resolve_spec};
 use data::{Data, Files};
 
 /// As typed.
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = MethodArg::Weights)]
     method: MethodArg,
     /// Directions count from this share of their layer's largest singular value on
-    #[arg(long, value_name = "SHARE", default_value_t = 0.3, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
     gamma: f64,
     /// Points of the curves between models, both ends included
     #[arg(long, value_name = "N", default_value_t = 25)]
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long)]
     no_intervention: bool,
     /// Barrier, in nats, up to which models count as linearly connected
-    #[arg(long, value_name = "NATS", default_value_t = 0.02, allow_negative_numbers = true)]
+    #[arg(long, value_name = "NATS", default_value_t = 0.02)]
     tolerance: f64,
     /// Samples for loss and accuracy: images or features, as classify reads them
     #[arg(long, value_name = "MATRIX", requires = "labels")]
@@ -53,10 +53,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MATRIX", requires = "data")]
     train: Option<String>,
     /// How samples become inputs: MEAN/STD (of integers scaled to 0..1), unit or none [default: as the first checkpoint says]
-    #[arg(long, value_name = "HOW")]
+    #[arg(long, value_name = "HOW", requires = "data")]
     normalize: Option<String>,
     /// The network's layers, e.g. conv1,relu,maxpool2,fc1,relu,fc2 [default: from names and shapes]
-    #[arg(long, value_name = "LAYERS")]
+    #[arg(long, value_name = "LAYERS", requires = "data")]
     arch: Option<String>,
     #[command(flatten)]
     study: study::StudyArgs,
@@ -72,6 +72,10 @@ enum MethodArg {
     /// Units that fire together
     Activations,
 }
+
+/// The outputs.
+const RUN: &str = "run.json";
+const REPORT: &str = "report.html";
 
 /// Resolved and checked.
 pub(crate) struct Job {
@@ -114,6 +118,26 @@ impl Job {
         };
         Ok(Self { work, config, files, output: args.output })
     }
+
+    /// What it reads, as typed.
+    pub(crate) fn inputs(&self) -> Vec<&str> {
+        let files = self.files.iter().flat_map(Files::inputs);
+        match &self.work {
+            Work::Models { paths, spec, .. } => {
+                let spec = (spec != AUTO).then_some(spec.as_str());
+                paths.iter().map(String::as_str).chain(spec).chain(files).collect()
+            }
+            Work::Study(study) => study.inputs().chain(files).collect(),
+        }
+    }
+
+    /// Makes sure of the directory; what will be in it is no input.
+    fn directory(&self, session: &Session) -> Result<OutputDirectory, Failure> {
+        for name in [RUN, REPORT] {
+            session.apart(&self.output.join(name))?;
+        }
+        Ok(OutputDirectory::create(&self.output)?)
+    }
 }
 
 /// Analyses models, or trains and analyses some.
@@ -125,7 +149,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
 }
 
 fn models(job: &Job, paths: &[String], spec: &str, arch: Option<&str>, session: &Session) -> Result<Done, Failure> {
-    let directory = OutputDirectory::create(&job.output)?;
+    let directory = job.directory(session)?;
     let watch = session.watch();
     watch.phase("read");
     let checkpoints = open(paths)?;
@@ -170,16 +194,16 @@ fn models(job: &Job, paths: &[String], spec: &str, arch: Option<&str>, session: 
     record.result("story", record::story(&pair, &job.config));
     session.close(&mut record, &watch);
     let title = format!("{} and what matching does to them", names.join(", "));
-    write_json(directory.path().join("run.json"), &record)?;
+    write_json(directory.path().join(RUN), &record)?;
     let html = subspan_report::html(&title, "", std::slice::from_ref(&record));
-    write_bytes_atomically(directory.path().join("report.html"), html.as_bytes())?;
+    write_bytes_atomically(directory.path().join(REPORT), html.as_bytes())?;
     directory.keep();
 
     let mut out = summary(&title, &pair, several.as_ref(), &job.config);
     for (i, note) in notes.iter().enumerate() {
         out.line(if i == 0 { "notes" } else { "" }, note);
     }
-    out.line("report", job.output.join("report.html").display().to_string());
+    out.line("report", job.output.join(REPORT).display().to_string());
     out.time(&record.seconds);
     out.warnings = warnings;
     Ok(Done { title, records: vec![record], summary: out })
@@ -257,8 +281,8 @@ fn warnings(
 fn summary(title: &str, pair: &PairAnalysis, several: Option<&Several>, config: &AnalyzeConfig) -> Summary {
     let mut out = Summary::new(title);
     let (before, after) = (pair.before.distance(), pair.after.distance());
-    let change = percent(pair.distance_reduction());
-    out.line("distance", format!("{} to {} ({change} less)", significant(before, 4), significant(after, 4)));
+    let change = less(pair.distance_reduction());
+    out.line("distance", format!("{} to {} ({change})", significant(before, 4), significant(after, 4)));
     if let Some([raw, matched]) = pair.alignment_at(config.gamma) {
         out.line("alignment", format!("R({}) {:.3} to {:.3}", config.gamma, raw.total, matched.total));
     }
@@ -272,8 +296,8 @@ fn summary(title: &str, pair: &PairAnalysis, several: Option<&Several>, config: 
     }
     for arm in pair.intervention.iter().flat_map(|i| &i.arms).skip(2) {
         let loss = arm.barrier.map_or(String::new(), |b| format!(", barrier {}", significant(b.loss, 3)));
-        let distance = percent(arm.distance_reduction);
-        out.line(arm.arm, format!("distance {distance} less, R {:.3}{loss}", arm.alignment));
+        let distance = less(arm.distance_reduction);
+        out.line(arm.arm, format!("distance {distance}, R {:.3}{loss}", arm.alignment));
     }
     for side in several.iter().flat_map(|s| &s.pairs) {
         let loss = side.barrier.map_or(String::new(), |[raw, matched]| {

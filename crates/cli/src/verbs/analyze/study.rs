@@ -4,51 +4,54 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use subspan::draw::Stream;
-use subspan_io::{Labels, Matrix, OutputDirectory, write_bytes_atomically, write_json};
+use subspan_io::{Labels, Matrix, write_bytes_atomically, write_json};
 use subspan_nets::analyze::{Study, StudyRow, StudyVariable, study};
 use subspan_nets::{Labelled, Samples, Training};
-use subspan_report::{percent, significant};
+use subspan_report::significant;
 
 use crate::failure::Failure;
 use crate::session::{Done, Session};
-use crate::summary::Summary;
+use crate::summary::{Summary, less};
 
 use super::data::class_numbers;
-use super::record;
+use super::{REPORT, RUN, record};
 
 /// Share of the samples that are held out for testing when no test samples are given: one in so many.
 const HELD_OUT: usize = 4;
 
+/// Where the help lists them.
+const STUDY: &str = "Study options";
+
 /// Flags of a study.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Study options")]
 pub(crate) struct StudyArgs {
     /// Train pairs of small networks on --data and see what changes with their width or weight decay
-    #[arg(long, value_name = "WHAT", value_enum, requires = "data")]
+    #[arg(long, value_name = "WHAT", value_enum, requires = "data", help_heading = STUDY)]
     study: Option<WhatArg>,
     /// Widths or weight decays [default: 32,64,128,256,512,1024; 0,0.0001,0.0003,0.001,0.003]
-    #[arg(long, value_name = "V,V,..", value_delimiter = ',', requires = "study", allow_negative_numbers = true)]
+    #[arg(long, value_name = "V,V,..", value_delimiter = ',', allow_hyphen_values = true, requires = "study")]
+    #[arg(help_heading = STUDY)]
     values: Option<Vec<f64>>,
     /// Pairs of networks per value
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "study", help_heading = STUDY)]
     pairs: usize,
     /// Hidden layers
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "study", help_heading = STUDY)]
     depth: usize,
     /// Units per hidden layer, in a study of weight decay
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, requires = "study", help_heading = STUDY)]
     width: usize,
     /// Passes over the training samples
-    #[arg(long, value_name = "N", default_value_t = 40)]
+    #[arg(long, value_name = "N", default_value_t = 40, requires = "study", help_heading = STUDY)]
     epochs: usize,
     /// Samples per step
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, requires = "study", help_heading = STUDY)]
     batch: usize,
     /// Test samples [default: every fourth sample is held out]
-    #[arg(long, value_name = "MATRIX", requires = "test_labels", requires = "study")]
+    #[arg(long, value_name = "MATRIX", requires = "test_labels", requires = "study", help_heading = STUDY)]
     test: Option<String>,
     /// Their classes
-    #[arg(long, value_name = "LABELS", requires = "test")]
+    #[arg(long, value_name = "LABELS", requires = "test", help_heading = STUDY)]
     test_labels: Option<String>,
 }
 
@@ -101,6 +104,11 @@ impl Job {
         let (depth, width, pairs) = (args.depth, args.width, args.pairs);
         let design = Study { variable, values, depth, width, training, pairs };
         Ok(Some(Self { design, test: args.test.clone().zip(args.test_labels.clone()) }))
+    }
+
+    /// The files of the test samples.
+    pub(super) fn inputs(&self) -> impl Iterator<Item = &str> {
+        self.test.iter().flat_map(|(data, labels)| [data.as_str(), labels.as_str()])
     }
 }
 
@@ -155,7 +163,7 @@ fn standardize(train: &mut Part, test: &mut Part) {
 
 /// Trains, matches and compares.
 pub(super) fn run(job: &Job, outer: &super::Job, session: &Session) -> Result<Done, Failure> {
-    let directory = OutputDirectory::create(&outer.output)?;
+    let directory = outer.directory(session)?;
     let watch = session.watch();
     watch.phase("read");
     let Some(files) = &outer.files else { return Err(Failure::usage("--study needs samples", None::<String>)) };
@@ -193,9 +201,9 @@ pub(super) fn run(job: &Job, outer: &super::Job, session: &Session) -> Result<Do
     session.close(&mut record, &watch);
     let what = if design.variable == StudyVariable::Width { "width" } else { "weight decay" };
     let title = format!("What {what} changes, on networks trained on {}", files.data);
-    write_json(directory.path().join("run.json"), &record)?;
+    write_json(directory.path().join(RUN), &record)?;
     let html = subspan_report::html(&title, "", std::slice::from_ref(&record));
-    write_bytes_atomically(directory.path().join("report.html"), html.as_bytes())?;
+    write_bytes_atomically(directory.path().join(REPORT), html.as_bytes())?;
     directory.keep();
     let summary = summary(&title, &table, &record, &outer.output);
     Ok(Done { title, records: vec![record], summary })
@@ -232,16 +240,16 @@ fn summary(title: &str, medians: &[Value], record: &subspan::RunRecord, output: 
         out.line(
             &number("value").to_string(),
             format!(
-                "barrier {} to {}, distance {} less, R {:.3}, accuracy {:.1} %",
+                "barrier {} to {}, distance {}, R {:.3}, accuracy {:.1} %",
                 significant(number("barrier_before"), 3),
                 significant(number("barrier_after"), 3),
-                percent(number("distance_reduction")),
+                less(number("distance_reduction")),
                 number("alignment_after"),
                 100.0 * number("accuracy")
             ),
         );
     }
-    out.line("report", output.join("report.html").display().to_string());
+    out.line("report", output.join(REPORT).display().to_string());
     out.time(&record.seconds);
     out
 }
