@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Where the classes go
     #[arg(short, long, value_name = "LABELS.npy")]
     output: PathBuf,
-    /// Where the probabilities go, one column per class
+    /// Where the probabilities go, one column per class in ascending order
     #[arg(long, value_name = "P.npy")]
     proba: Option<PathBuf>,
     /// Where the strangeness goes, from 0 to 1: one half is usual for a sample of the classes (0 for a training row of a cluster)

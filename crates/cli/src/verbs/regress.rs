@@ -270,7 +270,8 @@ fn results(record: &mut RunRecord, outcome: &Outcome, fits: Vec<Value>) {
 const SHOWN: usize = 12;
 
 fn summary(job: &Job, outcome: &Outcome, names: &[String], dropped: u64, record: &RunRecord) -> Summary {
-    let mut out = Summary::new(format!("{} explained by {} columns of {}", job.target, names.len(), job.table));
+    let mut out =
+        Summary::new(format!("{} explained by {} of {}", job.target, counted(names.len(), "column"), job.table));
     out.line("rows", format!("{} used of {}", count(outcome.rows_used), count(outcome.rows_in)));
     if dropped > 0 {
         out.line("dropped", format!("{} with a missing value", counted(dropped as usize, "row")));

@@ -182,3 +182,12 @@ fn a_classifier_is_exported_as_a_graph() {
     assert!(graph.windows(7).any(|w| w == b"Softmax") && graph.windows(11).any(|w| w == b"strangeness"));
     place.run(&format!("{TRAIN} -o m.safetensors --onnx m.safetensors")).misuses().naming(&["two outputs"]);
 }
+
+#[test]
+fn a_rival_that_cannot_be_fitted_is_said_and_costs_nothing() {
+    let labels: String = (0..40).map(|i| format!("{}\n", i % 2)).collect();
+    let place = Place::new().file("x.npy", npy(&[3.0; 160], 4)).file("y.csv", format!("label\n{labels}"));
+    let ran = place.run("classify x.npy --labels y.csv:label -k 1 -o m.safetensors").succeeds();
+    assert!(ran.stderr().contains("warning: no lda beside it"), "{}", ran.stderr());
+    place.run("predict m.safetensors x.npy -o labels.npy").succeeds();
+}

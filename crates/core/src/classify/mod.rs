@@ -152,14 +152,25 @@ pub fn run(data: &Labelled<'_>, config: &Config, seed: u64, observer: &dyn Obser
     let mut rivals = Vec::new();
     if config.rivals {
         observe::phase(observer, "rivals", None);
-        let mut add =
-            |name, fitted: Fitted| rivals.push(Rival { name, model: fitted.model, held_out: fitted.held_out });
+        let mut own = summary.clone();
+        // One that cannot be fitted is no reason to lose the classifier.
+        let mut add = |name, fitted: Result<Fitted>| match fitted {
+            Ok(fitted) => {
+                rivals.push(Rival { name, model: fitted.model, held_out: fitted.held_out });
+                Ok(())
+            }
+            Err(Error::Cancelled) => Err(Error::Cancelled),
+            Err(e) => {
+                summary.warnings.push(format!("no {name} beside it: {e}"));
+                Ok(())
+            }
+        };
         if config.method != Method::Linear {
-            add("linear", job.linear()?);
+            add("linear", job.linear())?;
         }
-        add("lda", job.lda()?);
+        add("lda", job.lda())?;
         if config.method != Method::Clafic {
-            add("clafic", job.clafic(Dim::Auto, &mut summary.clone())?);
+            add("clafic", job.clafic(Dim::Auto, &mut own))?;
         }
     }
     Ok(Outcome { model, summary, rivals })
