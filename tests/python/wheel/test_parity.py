@@ -98,15 +98,16 @@ def test_fits_are_those_of_the_command(command, tmp_path, settings, flags):
     assert gaps == [f["relative_gap"] for f in fits] and ours.rows_used_ == fits[0]["rows_used"]
 
 
-@pytest.mark.parametrize("k, method", [(2, "gcr"), ("auto", "gcr"), (2, "clafic"), (2, "linear")])
+@pytest.mark.parametrize("k, method", [(2, "gcr"), ("auto", "gcr"), (2, "clafic"), (None, "linear")])
 def test_classifiers_are_those_of_the_command(command, tmp_path, k, method):
     x, y = blobs_of_lines(600)
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "y.npy", y)
-    arguments = ["-k", k, "--method", method, "--no-rivals", "--seed", 2, "-o", "m.safetensors"]
-    command("classify", "x.npy", "--labels", "y.npy", *arguments)
+    dimension = {} if k is None else {"k": k}
+    arguments = ["--method", method, "--no-rivals", "--seed", 2, "-o", "m.safetensors"]
+    command("classify", "x.npy", "--labels", "y.npy", *(["-k", k] if dimension else []), *arguments)
     command("predict", "m.safetensors", "x.npy", "-o", "c.npy", "--proba", "p.npy", "--ood", "o.npy")
-    ours = subspan.GrassmannClassifier(k=k, method=method, random_state=2).fit(np.asfortranarray(x), y)
+    ours = subspan.GrassmannClassifier(method=method, random_state=2, **dimension).fit(np.asfortranarray(x), y)
     theirs = subspan.GrassmannClassifier.load(tmp_path / "m.safetensors")
     ours.save(tmp_path / "ours.safetensors")
     assert (tmp_path / "ours.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()

@@ -49,7 +49,7 @@ use model::logits_and_codes;
 use train::Task;
 
 use crate::draw::Stream;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::observe::{self, Observer};
 
 /// Dimensions tried by [`Dim::Auto`] and by the CLAFIC rival.
