@@ -45,10 +45,12 @@ for name, found in parts:
         taken = [next(a for a in s["intervention"]["arms"] if a["arm"] == arm) for s in found]
         cells.append(f"{span([a['barrier']['loss'] for a in taken], 4)} ({span([a['distance_reduction'] for a in taken], 1, 100)})")
     lines.append(f"| {name} | " + " | ".join(cells) + " |")
-if "width" in run:
-    lines += ["", "## Width", "", "| units | loss alone | barrier before | after | accuracy drop after, points | distance less, % | R before | after |",
+for part, title, word in (("width", "Width", "units"), ("weight_decay", "Weight decay", "decay")):
+    if part not in run:
+        continue
+    lines += ["", f"## {title}", "", f"| {word} | loss alone | barrier before | after | accuracy drop after, points | distance less, % | R before | after |",
               "|---|---|---|---|---|---|---|---|"]
-    rows = run["width"]["results"]
+    rows = run[part]["results"]
     for value in sorted({r["value"] for r in rows}):
         same = [r for r in rows if r["value"] == value]
         middle = statistics.median([x for r in same for x in (r["loss"] if isinstance(r["loss"], list) else [r["loss"]])])
@@ -56,5 +58,13 @@ if "width" in run:
         lines.append(f"| {value:g} ({len(same)}) | {middle:.3f} | {span(pick('barrier_before'))} | {span(pick('barrier_after'), 4)} | "
                      f"{span(pick('accuracy_drop'), 2, 100)} | {span(pick('distance_reduction'), 1, 100)} | {span(pick('alignment_before'))} | "
                      f"{span(pick('alignment_after'))} |")
+if "resnet" in run:
+    found = run["resnet"]["results"]
+    ends = ", ".join(f"{100 * e['accuracy']:.1f} %" for e in found["alone"])
+    lines += ["", "## ResNet-20 of width 16, CIFAR-10 (1,000 recompressed images)", "", f"Ends {ends}.", "",
+              "| | objective | distance less, % | accuracy half-way, BatchNorm averaged | measured anew |", "|---|---|---|---|---|"]
+    for w in found["ways"]:
+        lines.append(f"| {w['way']} | {w['objective']:.1f} | {100 * w['distance_reduction']:.1f} | "
+                     f"{100 * w['middle_without_reset']['accuracy']:.1f} % | {100 * w['middle']['accuracy']:.1f} % |")
 lines += ["", "Parts in run.json: " + ", ".join(run) + ". Seconds there are of a busy machine."]
 (HERE / "summary.md").write_text("\n".join(lines) + "\n")
