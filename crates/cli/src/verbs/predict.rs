@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Where the probabilities go, one column per class in ascending order
     #[arg(long, value_name = "P.npy")]
     proba: Option<PathBuf>,
-    /// Where the strangeness goes, from 0 to 1: one half is usual for a sample of the classes (0 for a training row of a cluster)
+    /// Where the strangeness goes, from 0 to 1: one half is usual for a sample of the classes; for clusters, one minus the affinity to the nearest training row
     #[arg(long, value_name = "SCORES.npy")]
     ood: Option<PathBuf>,
 }

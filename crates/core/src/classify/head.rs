@@ -47,12 +47,15 @@ impl<T: Real> Head<'_, T> {
         let mut logits = vec![0.0; b * self.n_classes()];
         // Without any direction (an online learner's first moments) all logits are zero.
         let rows = z.par_chunks_exact(self.n_dims().max(1)).zip(logits.par_chunks_exact_mut(self.n_classes()));
-        rows.with_min_len(TASK_ROWS).for_each(|(z, logits)| {
-            for (o, logit) in self.offsets.windows(2).zip(logits) {
-                *logit = self.gamma * norm(&z[o[0]..o[1]]);
-            }
-        });
+        rows.with_min_len(TASK_ROWS).for_each(|(z, logits)| self.lengths(z, logits));
         (z, logits)
+    }
+
+    /// The logits of one sample from its projections.
+    fn lengths(&self, z: &[T], logits: &mut [f64]) {
+        for (o, logit) in self.offsets.windows(2).zip(logits) {
+            *logit = self.gamma * norm(&z[o[0]..o[1]]);
+        }
     }
 
     /// The logits of [`Head::forward`] on the calling thread, for callers that are tasks themselves.
@@ -66,11 +69,8 @@ impl<T: Real> Head<'_, T> {
             logits.iter_mut().zip(&z).for_each(|(l, z)| *l = self.gamma * z.to_f64().abs());
             return logits;
         }
-        for (z, logits) in z.chunks_exact(n_dims.max(1)).zip(logits.chunks_exact_mut(self.n_classes())) {
-            for (o, logit) in self.offsets.windows(2).zip(logits) {
-                *logit = self.gamma * norm(&z[o[0]..o[1]]);
-            }
-        }
+        let rows = z.chunks_exact(n_dims.max(1)).zip(logits.chunks_exact_mut(self.n_classes()));
+        rows.for_each(|(z, logits)| self.lengths(z, logits));
         logits
     }
 

@@ -120,17 +120,8 @@ pub struct Examination {
 impl Scorer {
     /// Logits (`n x n_classes`) of samples (`n x n_cols`), which are changed.
     pub(crate) fn logits(&self, values: &mut [f32], n_cols: usize) -> Vec<f64> {
-        match self {
-            Self::Subspaces { frames, gamma, center } => {
-                normalize(values, n_cols, center.as_deref());
-                Head { frames: &frames.rows, offsets: &frames.offsets, n_cols, gamma: *gamma }.forward(values).1
-            }
-            Self::Linear { weights, bias } => {
-                let mut logits = vec![0f32; values.len() / n_cols * bias.len()];
-                gemm::mul_transposed(values, weights, n_cols, &mut logits);
-                logits.iter().enumerate().map(|(i, l)| f64::from(*l) + f64::from(bias[i % bias.len()])).collect()
-            }
-        }
+        let tiles = values.par_chunks_mut(TILE_ROWS * n_cols).map(|values| self.logits_here(values, n_cols));
+        tiles.collect::<Vec<_>>().concat()
     }
 
     /// [`Scorer::logits`] on the calling thread.
