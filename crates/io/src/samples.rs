@@ -79,6 +79,13 @@ impl Samples for MatrixSamples {
             }
         }
     }
+
+    fn slice(&self, first: usize, n: usize) -> Option<&[f32]> {
+        match &self.content {
+            Kept::Memory(values) => Some(&values[first * self.n_cols..(first + n) * self.n_cols]),
+            Kept::File(_) => None,
+        }
+    }
 }
 
 /// Reads rows, neighbours at once.

@@ -9,6 +9,16 @@ use crate::real::{Real, Strided};
 /// Rows of the result per task: enough work to amortize packing, few enough to feed every thread.
 const BLOCK_ROWS: usize = 64;
 
+/// Fewest and most rows of the result per task where the second operand is packed once per task: tasks of large problems are large.
+const TASK_ROWS: std::ops::RangeInclusive<usize> = 64..=512;
+/// Enough to feed the cores of one machine.
+const MOST_TASKS: usize = 16;
+
+/// Rows per task of a result of `n` rows.
+fn task_rows(n: usize) -> usize {
+    n.div_ceil(MOST_TASKS).clamp(*TASK_ROWS.start(), *TASK_ROWS.end())
+}
+
 /// `out = X Wᵀ`: every row of `x` against every row of `w`, both of `n_cols` values; `out` has one row per row of `x`.
 ///
 /// # Panics
@@ -27,7 +37,8 @@ pub fn mul_transposed<T: Real>(x: &[T], w: &[T], n_cols: usize, out: &mut [T]) {
         return;
     }
     let wt = Strided { values: w, n_rows: n_cols, n_cols: m, row_stride: 1, col_stride: n_cols };
-    out.par_chunks_mut(BLOCK_ROWS * m).zip(x.par_chunks(BLOCK_ROWS * n_cols)).for_each(|(out, x)| {
+    let rows = task_rows(n);
+    out.par_chunks_mut(rows * m).zip(x.par_chunks(rows * n_cols)).for_each(|(out, x)| {
         let x = Strided { values: x, n_rows: x.len() / n_cols, n_cols, row_stride: n_cols, col_stride: 1 };
         T::product(out, x, wt);
     });
@@ -84,7 +95,8 @@ pub fn mul<T: Real>(h: &[T], m: usize, w: &[T], n_cols: usize, out: &mut [T]) {
     assert!(n_cols > 0 && m > 0 && h.len().is_multiple_of(m), "whole rows");
     assert!(w.len() == m * n_cols && out.len() == h.len() / m * n_cols, "shapes of a product");
     let w = Strided { values: w, n_rows: m, n_cols, row_stride: n_cols, col_stride: 1 };
-    out.par_chunks_mut(BLOCK_ROWS * n_cols).zip(h.par_chunks(BLOCK_ROWS * m)).for_each(|(out, h)| {
+    let rows = task_rows(h.len() / m);
+    out.par_chunks_mut(rows * n_cols).zip(h.par_chunks(rows * m)).for_each(|(out, h)| {
         let h = Strided { values: h, n_rows: h.len() / m, n_cols: m, row_stride: m, col_stride: 1 };
         T::product(out, h, w);
     });
@@ -122,12 +134,6 @@ pub enum Vectors {
     Columns,
 }
 
-/// Fewest and most rows of the result per task of [`add_inner_products`]: the second operand is packed once per task, so tasks
-/// of large problems are large; at most [`MOST_TASKS`] of them.
-const TASK_ROWS: std::ops::RangeInclusive<usize> = 64..=512;
-/// Enough to feed the cores of one machine.
-const MOST_TASKS: usize = 16;
-
 /// `out[i, j] += ⟨xᵢ, wⱼ⟩` for two sets of `n_entries`-vectors. Products are single precision, sums over calls double: with at
 /// most a few hundred entries a call, long inner products keep nearly single-precision's relative accuracy whatever their length.
 /// In parallel over fixed blocks of the result's rows, so the bits do not depend on the number of threads. Floor: `2 m n k` flop.
@@ -141,7 +147,7 @@ pub fn add_inner_products(x: &[f32], w: &[f32], n_entries: usize, vectors: Vecto
     if out.is_empty() {
         return;
     }
-    let rows = n.div_ceil(MOST_TASKS).clamp(*TASK_ROWS.start(), *TASK_ROWS.end());
+    let rows = task_rows(n);
     let w = match vectors {
         Vectors::Rows => Strided { values: w, n_rows: n_entries, n_cols: m, row_stride: 1, col_stride: n_entries },
         Vectors::Columns => Strided { values: w, n_rows: n_entries, n_cols: m, row_stride: m, col_stride: 1 },

@@ -13,7 +13,8 @@
 //! | weighted sums of bfloat16 numbers | [`bf16`] | 2 per element |
 //! | inner products and combinations of few long rows | [`frames`] | `2 k² d`, `4 k² d` |
 //! | rows of length one | [`par_unit_rows`] | `3 d` per row |
-//! | probabilities | [`softmax`] | about 20 instructions per vector |
+//! | lengths of rows, of segments of rows | [`row_lengths`], [`segment_lengths`] | `2 d` per row |
+//! | probabilities | [`softmax`] | about 30 instructions per vector |
 //! | whitening factor of a Gram matrix | [`whiten`] | `≈ d³` |
 //! | Cholesky, eigen, SVD, QR | [`factor`] | `O(d³)` |
 //!
@@ -26,6 +27,7 @@ pub mod factor;
 pub mod frames;
 pub mod gemm;
 pub mod gram;
+mod lengths;
 mod mat;
 mod matvec;
 mod par;
@@ -39,6 +41,7 @@ mod unit;
 mod whiten;
 
 pub use factor::{Cholesky, Eigh, PsdFactor, ThinSvd, cholesky, eigh, psd_factor, qr_factor, solve_psd, thin_svd};
+pub use lengths::{row_lengths, segment_lengths};
 pub use mat::Mat;
 pub use par::{par_gram, par_mul_vec, par_row_norms_sq, par_tr_mul_vec, par_weighted_gram};
 pub use real::Real;

@@ -4,65 +4,92 @@ use pulp::{Simd, WithSimd};
 
 use crate::simd::dispatch;
 
-/// Replaces `row` by probabilities of single precision's accuracy in `out` (the softmax of `scale` times the row); returns the index
-/// of the largest logit, the first of equals. On the calling thread, with the same bits for any vector width. Floor: about 20
-/// instructions per vector of logits.
+/// The softmax of `scale` times every row of `n_classes` logits, to single precision, in `out`, and the index of every row's largest
+/// logit, the first of equals, in `best`. On the calling thread, with the same bits for any vector width. Floor: about 30 instructions
+/// per vector of logits.
 ///
 /// # Panics
-/// If `out` does not hold one value per logit or there is none.
+/// If `logits` does not hold whole rows, or `out` not one value per logit, or `best` not one per row.
 ///
 /// ```
-/// let mut p = [0f32; 2];
-/// assert_eq!(subspan_linalg::softmax(&[0.0, 3f64.ln()], 1.0, &mut p), 1);
-/// assert!((p[1] - 0.75).abs() < 1e-6);
+/// let (mut p, mut best) = ([0f32; 2], [0]);
+/// subspan_linalg::softmax(&[0.0, 3f64.ln()], 2, 1.0, &mut p, &mut best);
+/// assert!(best == [1] && (p[1] - 0.75).abs() < 1e-6);
 /// ```
-pub fn softmax(logits: &[f64], scale: f64, out: &mut [f32]) -> usize {
-    assert!(!logits.is_empty() && logits.len() == out.len(), "one probability per logit");
-    dispatch(Softmax { logits, scale, out })
+pub fn softmax(logits: &[f64], n_classes: usize, scale: f64, out: &mut [f32], best: &mut [u32]) {
+    assert!(n_classes > 0 && logits.len() == best.len() * n_classes, "whole rows");
+    assert_eq!(logits.len(), out.len(), "one probability per logit");
+    dispatch(Softmax { logits, n_classes, scale, out, best });
 }
 
 struct Softmax<'a> {
     logits: &'a [f64],
+    n_classes: usize,
     scale: f64,
     out: &'a mut [f32],
+    best: &'a mut [u32],
 }
 
-/// Sums kept apart while adding along a row, on every machine.
+/// Logits that are worked on together, on every machine.
 const LANES: usize = 16;
 
 impl WithSimd for Softmax<'_> {
-    type Output = usize;
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> usize {
-        let Self { logits, scale, out } = self;
-        let mut maxima = [f64::NEG_INFINITY; LANES];
-        let (blocks, rest) = logits.as_chunks::<LANES>();
-        for block in blocks {
-            for l in 0..LANES {
-                maxima[l] = if block[l] > maxima[l] { block[l] } else { maxima[l] };
-            }
+    fn with_simd<S: Simd>(self, _: S) {
+        let rows = self.logits.chunks_exact(self.n_classes).zip(self.out.chunks_exact_mut(self.n_classes));
+        for ((logits, out), best) in rows.zip(self.best) {
+            *best = one(logits, self.scale, out);
         }
-        let max = maxima.iter().chain(rest).copied().fold(f64::NEG_INFINITY, f64::max);
-        let best = logits.iter().position(|l| *l == max).unwrap_or(0);
-        // Differences in double precision: logits far from zero keep the digits of theirs.
-        let mut sums = [0f32; LANES];
-        let (outs, out_rest) = out.as_chunks_mut::<LANES>();
-        for (block, out) in blocks.iter().zip(outs) {
-            for l in 0..LANES {
-                out[l] = exp((scale * (block[l] - max)) as f32);
-                sums[l] += out[l];
-            }
-        }
-        for (l, (logit, out)) in rest.iter().zip(out_rest).enumerate() {
-            *out = exp((scale * (logit - max)) as f32);
-            sums[l] += *out;
-        }
-        let sum: f64 = sums.iter().map(|s| f64::from(*s)).sum();
-        let inverse = (1.0 / sum) as f32;
-        out.iter_mut().for_each(|p| *p *= inverse);
-        best
     }
+}
+
+/// One row's softmax and the index of its largest logit.
+#[inline(always)]
+fn one(logits: &[f64], scale: f64, out: &mut [f32]) -> u32 {
+    let (blocks, rest) = logits.as_chunks::<LANES>();
+    // A whole vector at the end, too: no share for what is not there.
+    let mut tail = [f64::NEG_INFINITY; LANES];
+    tail.iter_mut().zip(rest).for_each(|(t, l)| *t = *l);
+    let mut maxima = tail;
+    for block in blocks {
+        for l in 0..LANES {
+            maxima[l] = if block[l] > maxima[l] { block[l] } else { maxima[l] };
+        }
+    }
+    let max = maxima.iter().fold(f64::NEG_INFINITY, |max, l| if *l > max { *l } else { max });
+    // Whole blocks at a time: a comparison of every single logit would take as long as the exponentials.
+    let missed = blocks.iter().take_while(|block| !block.iter().fold(false, |hit, l| hit | (*l == max))).count();
+    let best = logits[missed * LANES..].iter().position(|l| *l == max).map_or(0, |i| missed * LANES + i);
+    let mut sums = shares(&tail, max, scale);
+    let (outs, out_rest) = out.as_chunks_mut::<LANES>();
+    out_rest.iter_mut().zip(&sums).for_each(|(o, s)| *o = *s);
+    for (block, out) in blocks.iter().zip(outs) {
+        *out = shares(block, max, scale);
+        for l in 0..LANES {
+            sums[l] += out[l];
+        }
+    }
+    let sum: f64 = sums.iter().map(|s| f64::from(*s)).sum();
+    let inverse = (1.0 / sum) as f32;
+    out.iter_mut().for_each(|p| *p *= inverse);
+    best as u32
+}
+
+/// `exp(scale (l − max))` of a block.
+#[inline(always)]
+fn shares(block: &[f64; LANES], max: f64, scale: f64) -> [f32; LANES] {
+    let mut shares = [0f32; LANES];
+    // Differences in double precision: logits far from zero keep the digits of theirs.
+    for l in 0..LANES {
+        shares[l] = (scale * (block[l] - max)) as f32;
+    }
+    // A loop of its own: together with the one above, vectors would be as short as double precision makes them.
+    for share in &mut shares {
+        *share = exp(*share);
+    }
+    shares
 }
 
 /// `eˣ` for `x <= 0` to two units in the last place; zero below -87 (where single precision loses digits).
@@ -105,8 +132,9 @@ mod tests {
                 let mut first = None;
                 for_each_width(|name, width| {
                     let mut out = vec![0f32; n];
-                    let best = width.run(Softmax { logits: &logits, scale, out: &mut out });
-                    assert_eq!(best, logits.iter().position(|l| *l == max).unwrap());
+                    let mut best = [0];
+                    width.run(Softmax { logits: &logits, n_classes: n, scale, out: &mut out, best: &mut best });
+                    assert_eq!(best[0] as usize, logits.iter().position(|l| *l == max).unwrap());
                     for (p, e) in out.iter().zip(&exact) {
                         let (p, e) = (f64::from(*p), e / total);
                         assert!(
@@ -118,6 +146,18 @@ mod tests {
                 });
             }
         }
+    }
+
+    #[test]
+    fn the_first_of_equals_is_the_largest() {
+        let mut logits = vec![0.0; 3 * 40];
+        logits[5] = 2.0;
+        logits[33] = 2.0;
+        logits[40 + 39] = 1.0;
+        let (mut out, mut best) = (vec![0f32; 3 * 40], [9; 3]);
+        softmax(&logits, 40, 1.0, &mut out, &mut best);
+        assert_eq!(best, [5, 39, 0]);
+        assert!(out[80..].iter().all(|p| (p - 0.025).abs() < 1e-7));
     }
 
     #[test]

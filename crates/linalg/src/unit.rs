@@ -3,7 +3,8 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::simd::{LANES, dispatch, join_lanes};
+use crate::lengths::squares;
+use crate::simd::dispatch;
 
 /// Rows per task.
 const TASK_ROWS: usize = 64;
@@ -52,22 +53,7 @@ impl WithSimd for UnitRows<'_> {
             if let Some(center) = self.center {
                 row.iter_mut().zip(center).for_each(|(v, c)| *v -= c);
             }
-            let mut sums = [[0.0f64; LANES]; 4];
-            let (blocks, rest) = row.as_chunks::<{ 4 * LANES }>();
-            for block in blocks {
-                for i in 0..4 {
-                    for l in 0..LANES {
-                        let v = f64::from(block[i * LANES + l]);
-                        sums[i][l] = v.mul_add(v, sums[i][l]);
-                    }
-                }
-            }
-            for (l, v) in rest.iter().enumerate() {
-                let sum = &mut sums[l / LANES][l % LANES];
-                *sum = f64::from(*v).mul_add(f64::from(*v), *sum);
-            }
-            let [a, b, c, d] = &sums;
-            let norm = ((join_lanes(a) + join_lanes(b)) + (join_lanes(c) + join_lanes(d))).sqrt();
+            let norm = squares(row).sqrt();
             if norm < self.tiny {
                 row.fill(0.0);
                 zeros += 1;

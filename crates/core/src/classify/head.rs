@@ -5,7 +5,7 @@
 //! `∂L/∂P_c = γ Σ g_c u_c x̂ᵀ` and `∂L/∂x̂ = γ Σ_c g_c P_cᵀ u_c`. At `z_c = 0` the subgradient 0 is taken.
 
 use rayon::prelude::*;
-use subspan_linalg::{Real, gemm};
+use subspan_linalg::{Real, gemm, segment_lengths};
 
 /// Below this a projection has no direction, and a row no length.
 const TINY: f64 = 1e-12;
@@ -56,22 +56,6 @@ impl<T: Real> Head<'_, T> {
         for (o, logit) in self.offsets.windows(2).zip(logits) {
             *logit = self.gamma * norm(&z[o[0]..o[1]]);
         }
-    }
-
-    /// The logits of [`Head::forward`] on the calling thread, for callers that are tasks themselves.
-    pub(crate) fn logits_here(&self, x: &[T]) -> Vec<f64> {
-        let n_dims = self.n_dims();
-        let mut z = vec![T::default(); x.len() / self.n_cols * n_dims];
-        gemm::mul_transposed_here(x, self.frames, self.n_cols, &mut z);
-        let mut logits = vec![0.0; x.len() / self.n_cols * self.n_classes()];
-        if self.offsets.iter().enumerate().all(|(c, o)| c == *o) {
-            // Lines: a length is a magnitude.
-            logits.iter_mut().zip(&z).for_each(|(l, z)| *l = self.gamma * z.to_f64().abs());
-            return logits;
-        }
-        let rows = z.chunks_exact(n_dims.max(1)).zip(logits.chunks_exact_mut(self.n_classes()));
-        rows.for_each(|(z, logits)| self.lengths(z, logits));
-        logits
     }
 
     /// The gradients of the loss with the coefficients `g` (`b x C`) of [`cross_entropy`]: by the frames (`Σk x n_cols`).
@@ -182,6 +166,22 @@ pub(crate) fn softmax(row: &mut [f64]) -> f64 {
 /// The lowest index of the largest value.
 pub(crate) fn argmax(row: &[f64]) -> usize {
     row.iter().enumerate().fold((0, f64::NEG_INFINITY), |best, (i, v)| if *v > best.1 { (i, *v) } else { best }).0
+}
+
+/// On the calling thread, for callers that are tasks themselves.
+impl Head<'_, f32> {
+    /// Projections `P x` of rows of any length (`b x Σk`).
+    pub(crate) fn project_here(&self, x: &[f32], projections: &mut Vec<f32>) {
+        projections.resize(x.len() / self.n_cols * self.n_dims(), 0.0);
+        gemm::mul_transposed_here(x, self.frames, self.n_cols, projections);
+    }
+
+    /// Logits (`b x C`) from projections of rows whose inverse lengths are `scales`, which become `γ` times as large.
+    pub(crate) fn logits_here(&self, projections: &[f32], scales: &mut [f64], logits: &mut Vec<f64>) {
+        logits.resize(scales.len() * self.n_classes(), 0.0);
+        scales.iter_mut().for_each(|s| *s *= self.gamma);
+        segment_lengths(projections, self.offsets, scales, logits);
+    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod online;
 mod portrait;
 mod samples;
 pub mod step;
+mod strange;
 mod train;
 mod warm;
 
@@ -35,11 +36,12 @@ pub use contrast::Contrast;
 pub use geometry::{orthonormality_defect, orthonormalize, span};
 pub use labelled::Labelled;
 pub use literal::literal_step;
-pub use model::{Examination, Frames, Model, Predictions, Reconstruction, Scorer};
+pub use model::{Examination, Frames, Model, Predictions, Scorer};
 pub use online::{Online, OnlineConfig, Turning, turn};
 pub use portrait::{Portrait, class_angles, portraits};
 pub use samples::{DenseSamples, Samples};
 pub use step::{MomentumMode, Update};
+pub use strange::Reconstruction;
 pub use train::Epoch;
 pub use warm::linear_start;
 

@@ -1,17 +1,26 @@
 //! A trained classifier: what predictions need, and nothing else.
 
 use rayon::prelude::*;
-use subspan_linalg::{gemm, softmax};
+use subspan_linalg::{gemm, row_lengths, softmax};
 
 use super::calibrate::{Bin, Scores, reliability, scores};
-use super::contrast::{Contrast, Known};
 use super::head::{Head, argmax};
 use super::labelled::Labelled;
-use super::samples::{Samples, for_blocks, normalize, normalize_here};
+use super::samples::{Samples, ZERO, for_blocks, normalize_here};
+use super::strange::Reconstruction;
 use crate::error::{Error, Result};
 
-/// Samples that are predicted at a time: enough to pack the subspaces for, few enough to stay in the second-level cache.
-const TILE_ROWS: usize = 128;
+/// Rows up to this length are multiplied as they are: no product of them overflows.
+const LONG: f64 = 1e15;
+
+/// Fewest and most samples that are predicted at a time: enough to pack the subspaces for, few enough to feed every thread.
+const TILE_ROWS: std::ops::RangeInclusive<usize> = 128..=512;
+/// Tiles up to this many values stay in the second-level cache.
+const TILE_VALUES: usize = 1 << 17;
+/// Subspaces of more values come from memory for every tile, which then is as large as it may be.
+const CACHED_VALUES: usize = 1 << 19;
+/// Enough tiles to feed the cores of one machine.
+const MOST_TILES: usize = 16;
 
 /// Subspaces of one surrounding space, stacked.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,17 +92,6 @@ pub struct Model {
     pub reconstruction: Option<Reconstruction>,
 }
 
-/// What strangeness is measured against.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Reconstruction {
-    /// One subspace per class.
-    pub frames: Frames,
-    /// Subtracted before a sample is brought to length one.
-    pub center: Option<Vec<f32>>,
-    /// A second measure, joined with the sine of the angle to the nearest subspace; older models and very wide ones have none.
-    pub contrast: Option<Contrast>,
-}
-
 /// What a model says of samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Predictions {
@@ -117,28 +115,67 @@ pub struct Examination {
     pub uncalibrated: Vec<Bin>,
 }
 
+/// Buffers of a tile of samples, kept from one tile to the next.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Samples that are not used where they lie.
+    pub(super) copy: Vec<f32>,
+    /// The inverse lengths of samples, or one.
+    pub(super) scales: Vec<f64>,
+    /// Products of samples with all rows of the scorer.
+    pub(super) products: Vec<f32>,
+    /// What the classes of the samples get.
+    pub(super) logits: Vec<f64>,
+}
+
+/// What a tile of samples is told.
+struct Told<'a> {
+    codes: &'a mut [u32],
+    probabilities: &'a mut [f32],
+    strangeness: &'a mut [f32],
+}
+
 impl Scorer {
-    /// Logits (`n x n_classes`) of samples (`n x n_cols`), which are changed.
-    pub(crate) fn logits(&self, values: &mut [f32], n_cols: usize) -> Vec<f64> {
-        let tiles = values.par_chunks_mut(TILE_ROWS * n_cols).map(|values| self.logits_here(values, n_cols));
+    /// How many of `n` samples make a tile.
+    fn tile_rows(&self, n: usize, n_cols: usize) -> usize {
+        let (least, most) = TILE_ROWS.into_inner();
+        let values = match self {
+            Self::Subspaces { frames, .. } => frames.rows.len(),
+            Self::Linear { weights, .. } => weights.len(),
+        };
+        let fit = if values > CACHED_VALUES { most } else { (TILE_VALUES / n_cols).clamp(least, most) };
+        n.div_ceil(MOST_TILES).clamp(least, fit)
+    }
+
+    /// Logits (`n x n_classes`) of samples (`n x n_cols`).
+    pub(crate) fn logits(&self, values: &[f32], n_cols: usize) -> Vec<f64> {
+        let rows = self.tile_rows(values.len() / n_cols, n_cols);
+        let tiles = values.par_chunks(rows * n_cols).map_init(Scratch::default, |scratch, values| {
+            self.logits_here(values, n_cols, scratch);
+            scratch.logits.clone()
+        });
         tiles.collect::<Vec<_>>().concat()
     }
 
-    /// [`Scorer::logits`] on the calling thread.
-    fn logits_here(&self, values: &mut [f32], n_cols: usize) -> Vec<f64> {
+    /// [`Scorer::logits`] on the calling thread, into the scratch.
+    fn logits_here(&self, values: &[f32], n_cols: usize, scratch: &mut Scratch) {
+        let Scratch { copy, scales, products, logits } = scratch;
         match self {
             Self::Subspaces { frames, gamma, center } => {
-                normalize_here(values, n_cols, center.as_deref());
-                Head { frames: &frames.rows, offsets: &frames.offsets, n_cols, gamma: *gamma }.logits_here(values)
+                let head = Head { frames: &frames.rows, offsets: &frames.offsets, n_cols, gamma: *gamma };
+                if !project_as_they_are(&head, values, center.is_some(), scales, products) {
+                    direct(values, n_cols, center.as_deref(), copy, scales);
+                    head.project_here(copy, products);
+                }
+                head.logits_here(products, scales, logits);
             }
             Self::Linear { weights, bias } => {
-                let mut products = vec![0f32; values.len() / n_cols * bias.len()];
-                gemm::mul_transposed_here(values, weights, n_cols, &mut products);
-                let mut logits = vec![0.0; products.len()];
+                products.resize(values.len() / n_cols * bias.len(), 0.0);
+                gemm::mul_transposed_here(values, weights, n_cols, products);
+                logits.resize(products.len(), 0.0);
                 for (row, logits) in products.chunks_exact(bias.len()).zip(logits.chunks_exact_mut(bias.len())) {
                     logits.iter_mut().zip(row).zip(bias).for_each(|((l, p), b)| *l = f64::from(*p) + f64::from(*b));
                 }
-                logits
             }
         }
     }
@@ -166,31 +203,40 @@ impl Model {
         let mut probabilities = vec![0f32; n * n_classes];
         let mut strangeness = vec![0f32; n];
         // One tile of samples after the other goes the whole way while it is in the cache.
+        let rows = self.scorer.tile_rows(n, d);
         let tiles = codes
-            .par_chunks_mut(TILE_ROWS)
-            .zip(probabilities.par_chunks_mut(TILE_ROWS * n_classes))
-            .zip(strangeness.par_chunks_mut(TILE_ROWS));
-        let one = |first: usize, codes: &mut [u32], probabilities: &mut [f32], strange: &mut [f32]| {
-            let rows: Vec<usize> = (first..first + codes.len()).collect();
-            let mut values = vec![0f32; rows.len() * d];
-            samples.gather(&rows, &mut values)?;
-            if let Some(reconstruction) = &self.reconstruction {
-                strange.copy_from_slice(&reconstruction.strangeness(&mut values.clone(), d));
-            }
-            let logits = self.scorer.logits_here(&mut values, d);
-            let rows = logits.chunks_exact(n_classes).zip(probabilities.chunks_exact_mut(n_classes));
-            codes.iter_mut().zip(rows).for_each(|(code, (logits, out))| {
-                *code = softmax(logits, 1.0 / self.temperature, out) as u32;
-            });
+            .par_chunks_mut(rows)
+            .zip(probabilities.par_chunks_mut(rows * n_classes))
+            .zip(strangeness.par_chunks_mut(rows))
+            .map(|((codes, probabilities), strangeness)| Told { codes, probabilities, strangeness });
+        let one = |(read, scratch): &mut (Vec<f32>, Scratch), (tile, told): (usize, Told<'_>)| {
+            let (first, n) = (tile * rows, told.codes.len());
+            let values = match samples.slice(first, n) {
+                Some(values) => values,
+                None => {
+                    read.resize(n * d, 0.0);
+                    samples.gather(&(first..first + n).collect::<Vec<_>>(), read)?;
+                    read
+                }
+            };
+            self.tell(values, told, scratch);
             Ok(())
         };
         // All tiles are tried, so that the error is that of the first bad row.
-        let all = tiles
-            .enumerate()
-            .map(|(i, ((codes, probabilities), strange))| one(i * TILE_ROWS, codes, probabilities, strange));
+        let all = tiles.enumerate().map_init(Default::default, one);
         all.collect::<Vec<Result<()>>>().into_iter().collect::<Result<()>>()?;
         let strangeness = self.reconstruction.as_ref().map(|_| strangeness);
         Ok(Predictions { codes, probabilities, strangeness })
+    }
+
+    /// Predictions of a tile, on the calling thread.
+    fn tell(&self, values: &[f32], told: Told<'_>, scratch: &mut Scratch) {
+        if let Some(reconstruction) = &self.reconstruction {
+            told.strangeness.copy_from_slice(&reconstruction.strangeness(values, self.n_cols, scratch));
+        }
+        self.scorer.logits_here(values, self.n_cols, scratch);
+        let Told { codes, probabilities, .. } = told;
+        softmax(&scratch.logits, self.classes.len(), 1.0 / self.temperature, probabilities, codes);
     }
 
     /// Logits of every sample (`n x n_classes`), block by block: probabilities are the softmax of them divided by the temperature.
@@ -247,55 +293,46 @@ impl Model {
     }
 }
 
-impl Reconstruction {
-    /// Strangeness of samples, which become unit rows; on the calling thread.
-    fn strangeness(&self, values: &mut [f32], n_cols: usize) -> Vec<f32> {
-        normalize_here(values, n_cols, self.center.as_deref());
-        let sines = self.sines(values, n_cols, None);
-        let Some(contrast) = &self.contrast else { return sines.iter().map(|s| *s as f32).collect() };
-        let rows = sines.iter().zip(contrast.of(values, None)).zip(values.chunks_exact(n_cols));
-        let joined = |((sine, measure), row): ((&f64, f64), &[f32])| {
-            if row.iter().all(|v| *v == 0.0) { 1.0 } else { contrast.join(*sine, measure) }
-        };
-        rows.map(joined).collect()
-    }
-
-    /// `min_c √(1 − ‖Q_c x̂‖²)` of unit rows, without the given class of each if there are any.
-    fn sines(&self, unit: &[f32], n_cols: usize, without: Option<&[u32]>) -> Vec<f64> {
-        let offsets = &self.frames.offsets;
-        let head = Head { frames: &self.frames.rows, offsets, n_cols, gamma: 1.0 };
-        let mut cosines = head.logits_here(unit);
-        let rows = cosines.chunks_exact_mut(offsets.len() - 1).enumerate();
-        rows.map(|(i, row)| {
-            if let Some(classes) = without {
-                row[classes[i] as usize] = 0.0;
-            }
-            sine(row.iter().copied().fold(0.0, f64::max))
-        })
-        .collect()
-    }
-
-    /// Both measures of the given rows but zero ones.
-    pub(crate) fn measures(&self, data: &Labelled<'_>, rows: &[usize], contrast: &Contrast) -> Result<Known> {
-        let d = data.n_cols();
-        let mut known = Known::default();
-        for_blocks(data.samples, rows, |rows, values| {
-            normalize(values, d, self.center.as_deref());
-            let some = || values.chunks_exact(d).zip(rows).filter(|(x, _)| x.iter().any(|v| *v != 0.0));
-            let unit: Vec<f32> = some().flat_map(|(x, _)| x).copied().collect();
-            let codes: Vec<u32> = some().map(|(_, row)| data.codes[*row]).collect();
-            for (measures, without) in [(&mut known.own, None), (&mut known.others, Some(&codes[..]))] {
-                measures[0].extend(self.sines(&unit, d, without));
-                measures[1].extend(contrast.of(&unit, without));
-            }
-            Ok(())
-        })?;
-        Ok(known)
-    }
+/// Whether a sample of this length is multiplied as it is.
+fn ordinary(length: f64) -> bool {
+    (ZERO..=LONG).contains(&length)
 }
 
-fn sine(cosine: f64) -> f64 {
-    (1.0 - cosine * cosine).max(0.0).sqrt()
+/// Projects samples where they lie, if nothing is to be subtracted and all lengths are ordinary: lengths are added up after the
+/// product, which has brought the samples into the cache. Returns whether it could.
+fn project_as_they_are(
+    head: &Head<'_, f32>,
+    values: &[f32],
+    centered: bool,
+    scales: &mut Vec<f64>,
+    products: &mut Vec<f32>,
+) -> bool {
+    if centered {
+        return false;
+    }
+    head.project_here(values, products);
+    scales.resize(values.len() / head.n_cols, 1.0);
+    row_lengths(values, head.n_cols, scales);
+    let all = scales.iter().all(|length| ordinary(*length));
+    scales.iter_mut().filter(|_| all).for_each(|s| *s = s.recip());
+    all
+}
+
+/// Copies samples, brought to length one where they are centred or their length is not ordinary, and the scales that do the same to
+/// the projections of the others. What a sample becomes depends on it alone.
+fn direct(values: &[f32], n_cols: usize, center: Option<&[f32]>, copy: &mut Vec<f32>, scales: &mut Vec<f64>) {
+    copy.clear();
+    copy.extend_from_slice(values);
+    scales.resize(values.len() / n_cols, 1.0);
+    row_lengths(values, n_cols, scales);
+    for (row, scale) in copy.chunks_exact_mut(n_cols).zip(scales) {
+        if center.is_none() && ordinary(*scale) {
+            *scale = scale.recip();
+        } else {
+            normalize_here(row, n_cols, center);
+            *scale = 1.0;
+        }
+    }
 }
 
 /// Scores of a scorer on rows of labelled data.

@@ -16,6 +16,11 @@ pub trait Samples: Sync {
     /// # Errors
     /// What the source reports, [`crate::Error::NonFinite`].
     fn gather(&self, rows: &[usize], out: &mut [f32]) -> Result<()>;
+
+    /// `n` rows from row `first` on where they lie in memory as they are, which spares a copy.
+    fn slice(&self, _first: usize, _n: usize) -> Option<&[f32]> {
+        None
+    }
 }
 
 /// Samples in memory, checked once.
@@ -57,6 +62,10 @@ impl Samples for DenseSamples<'_> {
         }
         Ok(())
     }
+
+    fn slice(&self, first: usize, n: usize) -> Option<&[f32]> {
+        Some(&self.values[first * self.n_cols..(first + n) * self.n_cols])
+    }
 }
 
 /// Rows read at a time where all are visited in turn.
@@ -78,7 +87,7 @@ pub(crate) fn for_blocks(
 }
 
 /// Rows shorter than this have no direction.
-const ZERO: f64 = 1e-12;
+pub(crate) const ZERO: f64 = 1e-12;
 
 /// Subtracts the centre, if any, and brings every row to length one; returns how many rows were zero and stay so.
 pub(crate) fn normalize(values: &mut [f32], n_cols: usize, center: Option<&[f32]>) -> usize {

@@ -126,9 +126,11 @@ _TICK = 0.5
 
 def _fold_all(client, function, task, n_chunks, retries, worker_timeout):
     """The states of all chunks."""
+    ranges = _cluster.ranges(n_chunks, sum(worker["nthreads"] for worker in _workers(client).values()))
     # Part of the graph, not scattered: the copy of a lost worker would be lost with it.
-    futures = client.map(function, range(n_chunks), task=task, retries=retries, pure=False)
+    futures = client.map(function, ranges, task=task, retries=retries, pure=False)
     try:
+        sizes = {future.key: len(chunks) for future, chunks in zip(futures, ranges)}
         waiting = set(futures)
         seen = time.monotonic()
         while waiting:
@@ -140,10 +142,16 @@ def _fold_all(client, function, task, n_chunks, retries, worker_timeout):
                 if future.status == "error":
                     future.result()
             now = time.monotonic()
-            if done or client.scheduler_info(n_workers=-1)["workers"]:
+            if done or _workers(client):
                 seen = now
             elif now - seen > worker_timeout:
-                raise NoWorkersError(f"no worker has been there for {worker_timeout:g} s; {len(waiting)} chunks are missing")
-        return client.gather(futures)
+                missing = sum(sizes[future.key] for future in waiting)
+                raise NoWorkersError(f"no worker has been there for {worker_timeout:g} s; {missing} chunks are missing")
+        return [state for states in client.gather(futures) for state in states]
     finally:
         client.cancel(futures)
+
+
+def _workers(client):
+    """What the scheduler knows of its workers, by address."""
+    return client.scheduler_info(n_workers=-1)["workers"]

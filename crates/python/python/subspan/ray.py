@@ -112,9 +112,10 @@ def _folder(retries, timeout):
     def fold_all(function, task, n_chunks):
         remote = ray.remote(max_retries=retries, num_cpus=1)(function.func)
         shared = ray.put(task)
-        running = [remote.remote(*function.args, chunk, shared) for chunk in range(n_chunks)]
+        ranges = _cluster.ranges(n_chunks, int(ray.cluster_resources().get("CPU", 0)))
+        running = [remote.remote(*function.args, chunks, shared) for chunks in ranges]
         try:
-            return ray.get(running, timeout=timeout)
+            return [state for states in ray.get(running, timeout=timeout) for state in states]
         except ray.exceptions.GetTimeoutError as e:
             raise TimeoutError(f"the pass took more than {timeout} s") from e
         finally:

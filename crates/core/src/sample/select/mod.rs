@@ -56,6 +56,23 @@ pub(crate) struct DrawPlan {
     pub(crate) stream: Stream,
 }
 
+/// A likely bound of the scale is this many times the least that the bound of the scores allows.
+const LIKELY: f64 = 4.0;
+
+impl DrawPlan {
+    /// What the final scale is unlikely to exceed; infinite where it is not worth a guess.
+    ///
+    /// Chunks that are folded apart do not know each other's scores, so each would keep candidates for the scale that it needs by
+    /// itself: the whole target, per chunk. A guess makes it a few targets in all, at the price of one more pass if it fails.
+    fn likely_scale(&self, source: &dyn RowSource) -> f64 {
+        if source.origin().is_some() && source.n_chunks() as f64 > LIKELY {
+            LIKELY * self.target / self.score_bound
+        } else {
+            f64::INFINITY
+        }
+    }
+}
+
 /// Draws rows of the source.
 pub(crate) fn draw_rows(
     source: &dyn RowSource,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Choice, DrawPlan, Drawn, Inclusion, ScoreHistogram, Scorer, TILE_ROWS, Tally, fill_uniforms, score_block};
 use crate::error::Result;
-use crate::observe::Observer;
+use crate::observe::{Observer, phase};
 use crate::remote::{self, Pass};
 use crate::rows::{RowBlock, RowSource};
 
@@ -19,14 +19,24 @@ const THIN_ROWS: usize = 10_000;
 const SLACK: f64 = 1.02;
 
 pub(super) fn draw(source: &dyn RowSource, scorer: Scorer, plan: &DrawPlan, observer: &dyn Observer) -> Result<Drawn> {
-    let pass = Poisson { scorer, plan: *plan, too_large: OnceLock::new() };
-    let Candidates { mut tally, .. } = remote::run(source, &pass, observer)?;
-    let scale = tally.histogram.solve(plan.target);
-    let inclusion = pass.inclusion(scale);
-    tally.kept.thin(&inclusion);
-    tally.kept.set_probabilities(&inclusion);
-    let expected = tally.histogram.expected(scale);
-    Ok(tally.finish(scale, expected, 1))
+    let mut pass = Poisson { scorer, plan: *plan, likely: plan.likely_scale(source), too_large: OnceLock::new() };
+    let mut passes = 1;
+    loop {
+        let Candidates { mut tally, .. } = remote::run(source, &pass, observer)?;
+        let scale = tally.histogram.solve(plan.target);
+        if scale > pass.likely {
+            // Candidates were dropped too early. All scores are counted, so the next pass knows the scale.
+            (pass.likely, pass.too_large) = (scale, OnceLock::new());
+            passes += 1;
+            phase(observer, "draw", source.n_rows());
+            continue;
+        }
+        let inclusion = pass.inclusion(scale);
+        tally.kept.thin(&inclusion);
+        tally.kept.set_probabilities(&inclusion);
+        let expected = tally.histogram.expected(scale);
+        return Ok(tally.finish(scale, expected, passes));
+    }
 }
 
 /// The pass: counts all rows, keeps candidates.
@@ -34,6 +44,8 @@ pub(super) fn draw(source: &dyn RowSource, scorer: Scorer, plan: &DrawPlan, obse
 pub(crate) struct Poisson {
     scorer: Scorer,
     plan: DrawPlan,
+    /// No candidate is kept for a larger scale.
+    likely: f64,
     /// What the rows seen in this process tell.
     #[serde(skip)]
     too_large: OnceLock<ScaleBound>,
@@ -65,7 +77,7 @@ impl Pass for Poisson {
         let mut histogram = ScoreHistogram::new(floor, guard).skipping_below(least_scale);
         scores.iter().zip(&leverages).for_each(|(s, t)| histogram.add(*s, *t));
         tally.histogram.merge(&histogram);
-        let inclusion = self.inclusion(self.bound().lower(&histogram));
+        let inclusion = self.inclusion(self.bound().lower(&histogram).min(self.likely));
         let mut uniforms = [0.0; TILE_ROWS];
         for (k, (scores, leverages)) in scores.chunks(TILE_ROWS).zip(leverages.chunks(TILE_ROWS)).enumerate() {
             let first = k * TILE_ROWS;
@@ -88,7 +100,7 @@ impl Pass for Poisson {
         // Where other processes saw the rows, this one knows of them what it has merged.
         let merged = &total.tally.histogram;
         let bound = self.too_large.get().map_or_else(|| SLACK * merged.solve(self.plan.target), ScaleBound::get);
-        total.thin_sometimes(&self.inclusion(bound));
+        total.thin_sometimes(&self.inclusion(bound.min(self.likely)));
     }
 }
 

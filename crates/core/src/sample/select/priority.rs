@@ -8,14 +8,22 @@ use serde::{Deserialize, Serialize};
 
 use super::{Choice, DrawPlan, Drawn, Inclusion, Kept, Scorer, TILE_ROWS, Tally, fill_uniforms, score_block};
 use crate::error::Result;
-use crate::observe::Observer;
+use crate::observe::{Observer, phase};
 use crate::remote::{self, Pass};
 use crate::rows::{RowBlock, RowSource};
 
 pub(super) fn draw(source: &dyn RowSource, scorer: Scorer, plan: &DrawPlan, observer: &dyn Observer) -> Result<Drawn> {
-    let pass = Priority { scorer, plan: *plan };
-    let mut smallest = remote::run(source, &pass, observer)?;
+    let mut pass = Priority { scorer, plan: *plan, likely: plan.likely_scale(source) };
     let size = pass.size();
+    let mut passes = 1;
+    let mut smallest = remote::run(source, &pass, observer)?;
+    if smallest.tally.kept.len() <= size && pass.likely < f64::INFINITY {
+        // Rows with larger keys than was likely are part of the sample.
+        pass.likely = f64::INFINITY;
+        passes += 1;
+        phase(observer, "draw", source.n_rows());
+        smallest = remote::run(source, &pass, observer)?;
+    }
     smallest.keep(size + 1);
     let mut tally = smallest.tally;
     let threshold = if tally.kept.len() <= size {
@@ -30,7 +38,7 @@ pub(super) fn draw(source: &dyn RowSource, scorer: Scorer, plan: &DrawPlan, obse
     let inclusion = Inclusion { scale: threshold, floor: 0.0, guard: 0.0 };
     tally.kept.set_probabilities(&inclusion);
     let n = tally.kept.len() as f64;
-    Ok(tally.finish(threshold, n, 1))
+    Ok(tally.finish(threshold, n, passes))
 }
 
 /// The pass: counts all rows, keeps those with the smallest keys.
@@ -38,6 +46,8 @@ pub(super) fn draw(source: &dyn RowSource, scorer: Scorer, plan: &DrawPlan, obse
 pub(crate) struct Priority {
     scorer: Scorer,
     plan: DrawPlan,
+    /// No row with a larger key is kept.
+    likely: f64,
 }
 
 impl Priority {
@@ -51,7 +61,7 @@ impl Pass for Priority {
     type State = Smallest;
 
     fn start(&self, n_cols: usize) -> Smallest {
-        Smallest { tally: Tally::new(&self.plan, n_cols), bar: f64::INFINITY }
+        Smallest { tally: Tally::new(&self.plan, n_cols), bar: self.likely }
     }
 
     fn step(&self, smallest: &mut Smallest, block: &RowBlock<'_>) -> Result<()> {
