@@ -13,6 +13,8 @@ use super::tensor::{DType, TensorView};
 
 /// Contraction columns of a panel: single-precision products add up over so many, double precision beyond.
 const PANEL: usize = 1024;
+/// Columns side by side from which on they are copied as a run.
+const LONG_RUN: usize = 4;
 /// Elements of a panel that make packing it in parallel worthwhile.
 const PARALLEL_ELEMENTS: usize = 1 << 16;
 
@@ -181,17 +183,28 @@ impl Pack<'_> {
     fn fill_as<const N: usize>(&self, vectors: Vectors, out: &mut [f32], read: impl Fn(&[u8; N]) -> f32 + Sync) {
         let elements = self.view.data.as_chunks::<N>().0;
         let n_units = self.units.len() / self.n_slots;
-        let consecutive = |v: &[usize]| v.windows(2).all(|w| w[1] == w[0] + 1);
-        let (line, consecutive): (usize, bool) = match vectors {
-            Vectors::Rows => (self.at.len(), self.n_slots == 1 && consecutive(self.at)),
-            Vectors::Columns => (n_units, self.n_slots == 1 && consecutive(self.units)),
+        let side_by_side = self.n_slots == 1 && self.units.windows(2).all(|w| w[1] == w[0] + 1);
+        let line = match vectors {
+            Vectors::Rows => self.at.len(),
+            Vectors::Columns => n_units,
         };
+        // Kernels of convolutions lie together whatever channels changed places.
+        let runs: Vec<&[usize]> = match vectors {
+            Vectors::Rows => self.at.chunk_by(|a, b| *b == a + 1).collect(),
+            Vectors::Columns => Vec::new(),
+        };
+        let in_runs = LONG_RUN * runs.len() <= self.at.len();
         let fill_line = |index: usize, out: &mut [f32]| match vectors {
             Vectors::Rows if self.n_slots == 1 => {
                 let unit = self.units[index];
-                if consecutive {
-                    let from = &elements[self.at[0] + unit..][..out.len()];
-                    out.iter_mut().zip(from).for_each(|(o, b)| *o = read(b));
+                if in_runs {
+                    let mut rest = out;
+                    for run in &runs {
+                        let (out, more) = rest.split_at_mut(run.len());
+                        let from = &elements[run[0] + unit..][..run.len()];
+                        out.iter_mut().zip(from).for_each(|(o, b)| *o = read(b));
+                        rest = more;
+                    }
                 } else {
                     out.iter_mut().zip(self.at).for_each(|(o, at)| *o = read(&elements[at + unit]));
                 }
@@ -204,7 +217,7 @@ impl Pack<'_> {
             }
             Vectors::Columns => {
                 let (at, slot) = (self.at[index], self.slots[index] as usize);
-                if consecutive {
+                if side_by_side {
                     let from = &elements[at + self.units[0]..][..out.len()];
                     out.iter_mut().zip(from).for_each(|(o, b)| *o = read(b));
                 } else {
