@@ -17,7 +17,23 @@ pub(crate) struct Kept {
     /// Final probabilities, set at the end of the draw.
     pub(crate) probabilities: Vec<f64>,
     pub(crate) values: Vec<f64>,
+    #[serde(with = "whole")]
     pub(crate) records: Vec<Box<[u8]>>,
+}
+
+/// Byte strings at once instead of byte by byte.
+mod whole {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use serde_bytes::{ByteBuf, Bytes};
+
+    pub(super) fn serialize<S: Serializer>(strings: &[Box<[u8]>], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(strings.iter().map(|s| Bytes::new(s)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Box<[u8]>>, D::Error> {
+        let strings = Vec::<ByteBuf>::deserialize(from)?;
+        Ok(strings.into_iter().map(|s| s.into_vec().into_boxed_slice()).collect())
+    }
 }
 
 impl Kept {
