@@ -5,6 +5,7 @@ use super::config::AffinityKind;
 use super::count::{self, Count};
 use super::eigen::Pairs;
 use super::graph::Scaled;
+use super::join::{Edges, Joined};
 use super::kmeans;
 use super::neighbours::Affinity;
 use super::outcome::Candidate;
@@ -22,6 +23,13 @@ const PURSUED: (usize, f64) = (pursuit::STEPS, 4.0);
 const PROVISIONAL: usize = 20;
 /// Starts of k-means while candidates are compared; the chosen one gets all.
 pub(crate) const TRIAL_STARTS: usize = 3;
+/// Clusters of a partition that is joined, times those asked for, and rows that each has on average at least.
+const FINER: usize = 2;
+const FEWEST_ROWS: usize = 5;
+/// Starts of k-means for one partition that is joined.
+const JOINED_SHARE: usize = 3;
+/// Information that joined clusters may lose for a nat of entropy.
+const PRICE: f64 = 0.25;
 /// Largest number of clusters considered when it is not given, and rows per cluster that it leaves.
 const MAX_CLUSTERS: (usize, usize) = (200, 20);
 
@@ -122,7 +130,7 @@ impl Job<'_> {
         }
     }
 
-    /// The start of k-means with the largest mutual information across edges.
+    /// The partition with the largest mutual information across edges, of several starts of k-means and of finer ones that are joined.
     pub(crate) fn partition(
         &self,
         space: &Space,
@@ -132,14 +140,27 @@ impl Job<'_> {
         starts: usize,
     ) -> Partition {
         let (points, width) = points(space, tie, recipe, clusters);
-        let runs = kmeans::kmeans(&points, width, space.mass(), clusters, starts, self.seed);
-        let runs = runs.into_iter().map(|run| {
-            let information = space.edge_information(&run.labels, clusters);
-            Partition { recipe, labels: run.labels, information }
+        let mass = space.mass();
+        let runs = kmeans::kmeans(&points, width, mass, clusters, starts, self.seed);
+        let mut found: Vec<Vec<u32>> = runs.into_iter().map(|run| run.labels).collect();
+        let finer = (FINER * clusters).min(mass.len() / FEWEST_ROWS);
+        if finer > clusters {
+            for run in kmeans::kmeans(&points, width, mass, finer, starts.div_ceil(JOINED_SHARE), self.seed) {
+                let edges = Edges::of(&tie.scaled.membership, &run.labels, finer);
+                let joined = Joined::down_to(&edges, PRICE, clusters).labels(&run.labels, clusters);
+                let settled = kmeans::settle(&points, width, mass, clusters, &joined).labels;
+                // Averaged rows are points of a shape that joined clusters leave; eigenvectors have it in them.
+                found.extend((recipe == Recipe::Spectral).then_some(joined).into_iter().chain([settled]));
+            }
+        }
+        let scored = found.into_iter().map(|labels| {
+            let information = space.edge_information(&labels, clusters);
+            Partition { recipe, labels, information }
         });
         // At least one start is made.
-        runs.reduce(|best, run| if run.information > best.information { run } else { best })
-            .unwrap_or_else(|| Partition { recipe, labels: vec![0; tie.scaled.membership.n_rows()], information: 0.0 })
+        scored
+            .reduce(|best, new| if new.information > best.information { new } else { best })
+            .unwrap_or_else(|| Partition { recipe, labels: vec![0; mass.len()], information: 0.0 })
     }
 
     /// The largest number of clusters considered, and the one at which the way to a partition is chosen first.
