@@ -2,7 +2,7 @@
 
 use super::candidates::{Recipe, Space, smoothed_points, spectral_points, spectrum};
 use super::config::AffinityKind;
-use super::count::{self, Count};
+use super::count::{self, Count, Evidence};
 use super::eigen::Pairs;
 use super::graph::Scaled;
 use super::join::{Edges, Joined};
@@ -30,6 +30,8 @@ const FEWEST_ROWS: usize = 5;
 const JOINED_SHARE: usize = 3;
 /// Information that joined clusters may lose for a nat of entropy.
 const PRICE: f64 = 0.25;
+/// The same while clusters are counted: close to the price they are counted at.
+const COUNTED_PRICE: f64 = 0.5;
 /// Largest number of clusters considered when it is not given, and rows per cluster that it leaves.
 const MAX_CLUSTERS: (usize, usize) = (200, 20);
 
@@ -185,9 +187,15 @@ impl Job<'_> {
             Some(pairs) => (spectral_points(pairs, k), k),
             None => fixed.clone(),
         };
+        let (rows, mass) = (points(largest), space.mass());
+        let finer = (FINER * largest).min(mass.len() / FEWEST_ROWS).max(largest);
+        let run = &kmeans::kmeans(&rows.0, rows.1, mass, finer, 1, self.seed)[0];
+        let membership = &tie.scaled.membership;
+        let joined = Joined::down_to(&Edges::of(membership, &run.labels, finer), COUNTED_PRICE, 1);
         let coded = [&self.coded, &self.coarse];
-        let curve = count::curve(&grid, &points, coded, &self.mass, self.seed, self.observer)?;
-        Ok(count::choose(curve, self.features.n_rows(), self.coded.1))
+        let evidence = Evidence { coded, mass, membership, joined: &joined };
+        let curve = count::curve(&grid, &points, &evidence, self.seed, self.observer)?;
+        Ok(count::choose(curve, &joined, mass.len(), self.coded.1))
     }
 }
 
