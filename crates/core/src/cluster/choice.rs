@@ -33,7 +33,7 @@ const PRICE: f64 = 0.25;
 /// The same while clusters are counted: close to the price they are counted at.
 const COUNTED_PRICE: f64 = 0.5;
 /// Largest number of clusters considered when it is not given, and rows per cluster that it leaves.
-const MAX_CLUSTERS: (usize, usize) = (200, 20);
+const MAX_CLUSTERS: (usize, usize) = (200, 8);
 
 /// A graph of one preparation, as far as it has been computed.
 pub(crate) struct Tie {
@@ -195,7 +195,7 @@ impl Job<'_> {
         let coded = [&self.coded, &self.coarse];
         let evidence = Evidence { coded, mass, membership, joined: &joined };
         let curve = count::curve(&grid, &points, &evidence, self.seed, self.observer)?;
-        Ok(count::choose(curve, &joined, mass.len(), self.coded.1))
+        Ok(count::choose(curve, mass.len(), self.coded.1))
     }
 }
 

@@ -23,8 +23,11 @@ pub struct Tried {
     pub stability: f64,
     /// Share of the entropy of k-means' clusters that is information across edges of the membership: 1 if no edge is cut.
     pub closed: f64,
-    /// What a finer partition tells across edges when joined to so many clusters, less the price of its entropy, in nats; higher is
-    /// better.
+    /// Information across edges of the membership, in nats, of a finer partition joined to so many clusters.
+    pub information: f64,
+    /// Its entropy, in nats: what the information costs, times a price.
+    pub entropy: f64,
+    /// The information less the price of the entropy; higher is better.
     pub gain: f64,
 }
 
@@ -89,8 +92,9 @@ pub(crate) fn curve(
         let [bits, coarse_bits] = coded.map(|(rows, p)| coding_length(rows, *p, mass, &best.labels, *k));
         let edges = Edges::of(membership, &best.labels, *k);
         let closed = edges.information() / edges.entropy().max(f64::MIN_POSITIVE);
-        let gain = gain(joined.at(*k), PRICES[1]);
-        curve.push(Tried { clusters: *k, bits: bits?, coarse_bits: coarse_bits?, stability, closed, gain });
+        let (information, entropy) = joined.at(*k);
+        let (bits, coarse_bits, gain) = (bits?, coarse_bits?, information - PRICES[1] * entropy);
+        curve.push(Tried { clusters: *k, bits, coarse_bits, stability, closed, information, entropy, gain });
         observer.event(Event::Advance { steps: 1 });
     }
     Ok(curve)
@@ -99,10 +103,15 @@ pub(crate) fn curve(
 /// What a nat of entropy must bring in information across edges for a number of clusters to be worth it: the number is chosen at the
 /// middle price, its interval goes from the choice at the highest to that at the lowest. Halving a class whose rows are all near each
 /// other brings about half a nat, separating two classes nearly all of it.
-const PRICES: [f64; 3] = [0.85, 0.75, 0.65];
+const PRICES: [f64; 3] = [0.8, 0.75, 0.7];
+/// How much what a row tells across its edges varies between rows, in nats: over the root of the number of rows, the error of the mean.
+const SPREAD: f64 = 0.7;
 
-fn gain((information, entropy): (f64, f64), price: f64) -> f64 {
-    information - price * entropy
+impl Tried {
+    /// Information less the price of the entropy.
+    fn gain(&self, price: f64) -> f64 {
+        self.information - price * self.entropy
+    }
 }
 
 /// Share of the entropy that is information where hardly an edge is cut.
@@ -111,17 +120,24 @@ const CLOSED: f64 = 0.99;
 /// The number whose clusters no edge leaves, by coding length; where there is none, the one whose information across edges is worth
 /// the price of its entropy. Coding length is right where clusters are plain subspaces or curves, which can be cut anywhere at the same
 /// small loss, and blind where they are too small for their description.
-pub(crate) fn choose(curve: Vec<Tried>, joined: &Joined, n_rows: usize, components: usize) -> Count {
+pub(crate) fn choose(curve: Vec<Tried>, n_rows: usize, components: usize) -> Count {
     let coded = by_length(curve, n_rows, components);
     if coded.curve.iter().any(|t| t.clusters == coded.clusters && t.closed >= CLOSED) {
         return coded;
     }
-    let best = |price: f64| {
-        let value = |t: &Tried| gain(joined.at(t.clusters), price);
-        coded.curve.iter().fold(&coded.curve[0], |best, t| if value(t) > value(best) { t } else { best }).clusters
+    let error = SPREAD / (n_rows as f64).sqrt();
+    // The smallest number that the error does not tell from the best.
+    let first = |price: f64| {
+        let most = coded.curve.iter().map(|t| t.gain(price)).fold(f64::NEG_INFINITY, f64::max);
+        coded.curve.iter().find(|t| t.gain(price) >= most - error).map_or(coded.clusters, |t| t.clusters)
     };
-    let [low, clusters, high] = PRICES.map(best);
-    Count { clusters, interval: [low, high], by: "information across edges", curve: coded.curve }
+    let [low, clusters, high] = PRICES.map(first);
+    Count {
+        clusters,
+        interval: [low.min(clusters), high.max(clusters)],
+        by: "information across edges",
+        curve: coded.curve,
+    }
 }
 
 /// Numbers whose coding length is within this share of the least are not told apart by it.
@@ -202,13 +218,15 @@ mod tests {
                 coarse_bits: 1.0,
                 stability: 1.0,
                 closed,
-                gain: gain(joined.at(clusters), PRICES[1]),
+                information: joined.at(clusters).0,
+                entropy: joined.at(clusters).1,
+                gain: 0.0,
             };
             (2..=8).map(tried).collect()
         };
-        let open = choose(curve(0.9), &joined, 10_000, 64);
+        let open = choose(curve(0.9), 10_000, 64);
         assert_eq!((open.clusters, open.interval, open.by), (4, [4, 4], "information across edges"));
-        let closed = choose(curve(1.0), &joined, 10_000, 64);
+        let closed = choose(curve(1.0), 10_000, 64);
         assert_eq!((closed.clusters, closed.by), (2, "coding length"));
     }
 }
