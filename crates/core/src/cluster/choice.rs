@@ -225,3 +225,43 @@ fn candidate(partition: &Partition, tie: &Tie, space: &Space) -> Candidate {
         labels: partition.labels.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::Silent;
+    use crate::cluster::{Clusters, Config, Features, agreement, run};
+    use crate::draw::Stream;
+
+    /// Rows around random directions, so many around each.
+    fn bundles(sizes: &[usize], d: usize, noise: f64) -> (Vec<f32>, Vec<u32>) {
+        let mut rng = Stream::new(7, "bundles").rng(0);
+        let (mut rows, mut truth) = (Vec::new(), Vec::new());
+        for (c, size) in sizes.iter().enumerate() {
+            let center: Vec<f64> = (0..d).map(|_| rng.normal()).collect();
+            for _ in 0..*size {
+                rows.extend(center.iter().map(|v| (v + noise * rng.normal()) as f32));
+                truth.push(c as u32);
+            }
+        }
+        (rows, truth)
+    }
+
+    #[test]
+    fn many_clusters_of_few_rows_are_counted_though_describing_each_costs_more_than_its_rows() {
+        let (rows, truth) = bundles(&[15; 30], 80, 0.9);
+        let config = Config { clusters: Clusters::Auto, ..Config::default() };
+        let found = run(&Features::new(&rows, 80).unwrap(), &config, 0, &Silent).unwrap();
+        let count = found.summary.count.unwrap();
+        assert!((26..=34).contains(&count.clusters), "{} of 30, {}", count.clusters, count.by);
+        assert!(count.interval[0] <= count.clusters && count.clusters <= count.interval[1]);
+        assert!(agreement(&found.labels, &truth).nmi > 0.95);
+    }
+
+    #[test]
+    fn a_large_cluster_is_not_cut_in_place_of_small_ones() {
+        let (rows, truth) = bundles(&[400, 40, 40, 40], 20, 0.9);
+        let config = Config { clusters: Clusters::Fixed(4), ..Config::default() };
+        let found = run(&Features::new(&rows, 20).unwrap(), &config, 0, &Silent).unwrap();
+        assert!(agreement(&found.labels, &truth).accuracy > 0.99);
+    }
+}
