@@ -256,12 +256,4 @@ mod tests {
         assert!(count.interval[0] <= count.clusters && count.clusters <= count.interval[1]);
         assert!(agreement(&found.labels, &truth).nmi > 0.95);
     }
-
-    #[test]
-    fn a_large_cluster_is_not_cut_in_place_of_small_ones() {
-        let (rows, truth) = bundles(&[400, 40, 40, 40], 20, 0.9);
-        let config = Config { clusters: Clusters::Fixed(4), ..Config::default() };
-        let found = run(&Features::new(&rows, 20).unwrap(), &config, 0, &Silent).unwrap();
-        assert!(agreement(&found.labels, &truth).accuracy > 0.99);
-    }
 }

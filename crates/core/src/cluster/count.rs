@@ -114,6 +114,9 @@ impl Tried {
     }
 }
 
+/// How a number is chosen where clusters are small.
+const FEWER: &str = "coding length of fewer components";
+
 /// Share of the entropy that is information where hardly an edge is cut.
 const CLOSED: f64 = 0.99;
 
@@ -121,8 +124,16 @@ const CLOSED: f64 = 0.99;
 /// the price of its entropy. Coding length is right where clusters are plain subspaces or curves, which can be cut anywhere at the same
 /// small loss, and blind where they are too small for their description.
 pub(crate) fn choose(curve: Vec<Tried>, n_rows: usize, components: usize) -> Count {
-    let coded = by_length(curve, n_rows, components);
-    if coded.curve.iter().any(|t| t.clusters == coded.clusters && t.closed >= CLOSED) {
+    let mut coded = by_length(curve, n_rows, components);
+    let closed = |t: &&Tried| t.closed >= CLOSED;
+    if coded.curve.iter().filter(closed).any(|t| t.clusters == coded.clusters) {
+        // Clusters that are closed may hold several that are: too small ones cost less together.
+        if coded.by == FEWER
+            && let Some(last) = coded.curve.iter().rfind(closed).filter(|t| t.clusters > coded.clusters)
+        {
+            coded.clusters = last.clusters;
+            coded.interval[1] = coded.interval[1].max(last.clusters);
+        }
         return coded;
     }
     let error = SPREAD / (n_rows as f64).sqrt();
@@ -160,7 +171,7 @@ fn by_length(curve: Vec<Tried>, n_rows: usize, components: usize) -> Count {
     let off = |t: &Tried| (t.clusters as f64 / middle).ln().abs();
     let nearest = curve.iter().fold(&curve[0], |best, t| if off(t) < off(best) { t } else { best });
     let interval = [fine.1[0].min(coarse.1[0]), coarse.1[1]];
-    Count { clusters: nearest.clusters, interval, by: "coding length of fewer components", curve }
+    Count { clusters: nearest.clusters, interval, by: FEWER, curve }
 }
 
 /// The number of least length, and the smallest and largest one not told apart from it.
@@ -185,8 +196,16 @@ mod tests {
 
     #[test]
     fn small_clusters_are_judged_with_fewer_components_and_taken_above_the_least() {
-        let tried =
-            |clusters, bits, coarse_bits| Tried { clusters, bits, coarse_bits, stability: 1.0, closed: 1.0, gain: 0.0 };
+        let tried = |clusters, bits, coarse_bits| Tried {
+            clusters,
+            bits,
+            coarse_bits,
+            stability: 1.0,
+            closed: 1.0,
+            information: 0.0,
+            entropy: 0.0,
+            gain: 0.0,
+        };
         let curve = vec![
             tried(2, 10.0, 10.0),
             tried(4, 9.0, 9.0),
