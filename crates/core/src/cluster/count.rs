@@ -103,7 +103,7 @@ pub(crate) fn curve(
 /// What a nat of entropy must bring in information across edges for a number of clusters to be worth it: the number is chosen at the
 /// middle price, its interval goes from the choice at the highest to that at the lowest. Halving a class whose rows are all near each
 /// other brings about half a nat, separating two classes nearly all of it.
-const PRICES: [f64; 3] = [0.8, 0.75, 0.68];
+const PRICES: [f64; 3] = [0.8, 0.75, 0.65];
 /// How much what a row tells across its edges varies between rows, in nats: over the root of the number of rows, the error of the mean.
 const SPREAD: f64 = 0.7;
 
