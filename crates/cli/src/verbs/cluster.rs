@@ -61,7 +61,7 @@ pub(crate) struct Args {
     /// Neighbours per row of the graph [default: 15 and 64 are tried]
     #[arg(long, value_name = "N")]
     neighbours: Option<usize>,
-    /// The most clusters that auto considers [default: a 20th of the rows, at most 200]
+    /// The most clusters that auto considers [default: an eighth of the rows, at most 200]
     #[arg(long, value_name = "K")]
     max_clusters: Option<usize>,
     /// Training rows that the model keeps to label new rows [default: at most 16384]

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::eigen::{self, Operator, Pairs};
 use super::graph::{self, Background, Membership, Scaled};
+use super::join::Edges;
 use super::learn::Head;
 use super::neighbours::{Affinity, Neighbours, Search};
 use super::prepare::{Features, Preparation, Principal, Transform, to_unit};
@@ -173,8 +174,7 @@ impl Space {
         graph::scaled(&truncated(&self.neighbours, k), perplexity, Background::Sampled, &affinity_of, &self.mass, seed)
     }
 
-    /// Mutual information, in nats, between the labels at both ends of an edge of the graph of the 10 nearest rows: the score
-    /// of a degree-corrected block model. It rises with pure and with many clusters, so it compares at one number of clusters.
+    /// Mutual information, in nats, between the labels at both ends of an edge of the graph of the 10 nearest rows. It rises with pure and with many clusters, so it compares at one number of clusters.
     pub(crate) fn edge_information(&self, labels: &[u32], clusters: usize) -> f64 {
         let near = truncated(&self.neighbours, SCORED_NEIGHBOURS);
         let mut counts = vec![0.0; clusters * clusters];
@@ -190,18 +190,7 @@ impl Space {
                 counts[s * clusters + r] += edge;
             }
         }
-        let total: f64 = counts.iter().sum();
-        let ends: Vec<f64> = counts.chunks_exact(clusters).map(|row| row.iter().sum()).collect();
-        let mut information = 0.0;
-        for r in 0..clusters {
-            for s in 0..clusters {
-                let e = counts[r * clusters + s];
-                if e > 0.0 {
-                    information += e / total * (e * total / (ends[r] * ends[s])).ln();
-                }
-            }
-        }
-        information
+        Edges::new(counts, clusters).information()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::candidates::{Recipe, Space, smoothed_points, spectral_points, spectrum};
 use super::config::AffinityKind;
-use super::count::{self, Count};
+use super::count::{self, Count, Evidence};
 use super::eigen::Pairs;
 use super::graph::Scaled;
+use super::join::{Edges, Joined};
 use super::kmeans;
 use super::neighbours::Affinity;
 use super::outcome::Candidate;
@@ -22,8 +23,17 @@ const PURSUED: (usize, f64) = (pursuit::STEPS, 4.0);
 const PROVISIONAL: usize = 20;
 /// Starts of k-means while candidates are compared; the chosen one gets all.
 pub(crate) const TRIAL_STARTS: usize = 3;
+/// Clusters of a partition that is joined, times those asked for, and rows that each has on average at least.
+const FINER: usize = 2;
+const FEWEST_ROWS: usize = 5;
+/// Starts of k-means for one partition that is joined.
+const JOINED_SHARE: usize = 3;
+/// Information that joined clusters may lose for a nat of entropy.
+const PRICE: f64 = 0.25;
+/// The same while clusters are counted: close to the price they are counted at.
+const COUNTED_PRICE: f64 = 0.5;
 /// Largest number of clusters considered when it is not given, and rows per cluster that it leaves.
-const MAX_CLUSTERS: (usize, usize) = (200, 20);
+const MAX_CLUSTERS: (usize, usize) = (200, 8);
 
 /// A graph of one preparation, as far as it has been computed.
 pub(crate) struct Tie {
@@ -122,7 +132,7 @@ impl Job<'_> {
         }
     }
 
-    /// The start of k-means with the largest mutual information across edges.
+    /// The partition with the largest mutual information across edges, of several starts of k-means and of finer ones that are joined.
     pub(crate) fn partition(
         &self,
         space: &Space,
@@ -132,14 +142,27 @@ impl Job<'_> {
         starts: usize,
     ) -> Partition {
         let (points, width) = points(space, tie, recipe, clusters);
-        let runs = kmeans::kmeans(&points, width, space.mass(), clusters, starts, self.seed);
-        let runs = runs.into_iter().map(|run| {
-            let information = space.edge_information(&run.labels, clusters);
-            Partition { recipe, labels: run.labels, information }
+        let mass = space.mass();
+        let runs = kmeans::kmeans(&points, width, mass, clusters, starts, self.seed);
+        let mut found: Vec<Vec<u32>> = runs.into_iter().map(|run| run.labels).collect();
+        let finer = (FINER * clusters).min(mass.len() / FEWEST_ROWS);
+        if finer > clusters {
+            for run in kmeans::kmeans(&points, width, mass, finer, starts.div_ceil(JOINED_SHARE), self.seed) {
+                let edges = Edges::of(&tie.scaled.membership, &run.labels, finer);
+                let joined = Joined::down_to(&edges, PRICE, clusters).labels(&run.labels, clusters);
+                let settled = kmeans::settle(&points, width, mass, clusters, &joined).labels;
+                // Averaged rows are points of a shape that joined clusters leave; eigenvectors have it in them.
+                found.extend((recipe == Recipe::Spectral).then_some(joined).into_iter().chain([settled]));
+            }
+        }
+        let scored = found.into_iter().map(|labels| {
+            let information = space.edge_information(&labels, clusters);
+            Partition { recipe, labels, information }
         });
         // At least one start is made.
-        runs.reduce(|best, run| if run.information > best.information { run } else { best })
-            .unwrap_or_else(|| Partition { recipe, labels: vec![0; tie.scaled.membership.n_rows()], information: 0.0 })
+        scored
+            .reduce(|best, new| if new.information > best.information { new } else { best })
+            .unwrap_or_else(|| Partition { recipe, labels: vec![0; mass.len()], information: 0.0 })
     }
 
     /// The largest number of clusters considered, and the one at which the way to a partition is chosen first.
@@ -164,9 +187,15 @@ impl Job<'_> {
             Some(pairs) => (spectral_points(pairs, k), k),
             None => fixed.clone(),
         };
+        let (rows, mass) = (points(largest), space.mass());
+        let finer = (FINER * largest).min(mass.len() / FEWEST_ROWS).max(largest);
+        let run = &kmeans::kmeans(&rows.0, rows.1, mass, finer, 1, self.seed)[0];
+        let membership = &tie.scaled.membership;
+        let joined = Joined::down_to(&Edges::of(membership, &run.labels, finer), COUNTED_PRICE, 1);
         let coded = [&self.coded, &self.coarse];
-        let curve = count::curve(&grid, &points, coded, &self.mass, self.seed, self.observer)?;
-        Ok(count::choose(curve, self.features.n_rows(), self.coded.1))
+        let evidence = Evidence { coded, mass, membership, joined: &joined };
+        let curve = count::curve(&grid, &points, &evidence, self.seed, self.observer)?;
+        Ok(count::choose(curve, mass.len(), self.coded.1))
     }
 }
 
@@ -194,5 +223,37 @@ fn candidate(partition: &Partition, tie: &Tie, space: &Space) -> Candidate {
         recipe: partition.recipe.to_string(),
         information: partition.information,
         labels: partition.labels.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Silent;
+    use crate::cluster::{Clusters, Config, Features, agreement, run};
+    use crate::draw::Stream;
+
+    /// Rows around random directions, so many around each.
+    fn bundles(sizes: &[usize], d: usize, noise: f64) -> (Vec<f32>, Vec<u32>) {
+        let mut rng = Stream::new(7, "bundles").rng(0);
+        let (mut rows, mut truth) = (Vec::new(), Vec::new());
+        for (c, size) in sizes.iter().enumerate() {
+            let center: Vec<f64> = (0..d).map(|_| rng.normal()).collect();
+            for _ in 0..*size {
+                rows.extend(center.iter().map(|v| (v + noise * rng.normal()) as f32));
+                truth.push(c as u32);
+            }
+        }
+        (rows, truth)
+    }
+
+    #[test]
+    fn many_clusters_of_few_rows_are_counted_though_describing_each_costs_more_than_its_rows() {
+        let (rows, truth) = bundles(&[15; 30], 80, 0.9);
+        let config = Config { clusters: Clusters::Auto, ..Config::default() };
+        let found = run(&Features::new(&rows, 80).unwrap(), &config, 0, &Silent).unwrap();
+        let count = found.summary.count.unwrap();
+        assert!((26..=34).contains(&count.clusters), "{} of 30, {}", count.clusters, count.by);
+        assert!(count.interval[0] <= count.clusters && count.clusters <= count.interval[1]);
+        assert!(agreement(&found.labels, &truth).nmi > 0.95);
     }
 }

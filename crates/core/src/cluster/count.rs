@@ -1,8 +1,10 @@
-//! How many clusters: coding length and stability over a grid.
+//! How many clusters: coding length, and information across edges against its price, over a grid.
 
 use serde::Serialize;
 
 use super::coding::coding_length;
+use super::graph::Membership;
+use super::join::{Edges, Joined};
 use super::kmeans::kmeans;
 use super::score;
 use crate::error::{Error, Result};
@@ -19,6 +21,14 @@ pub struct Tried {
     pub coarse_bits: f64,
     /// Mean agreement (adjusted Rand index) of differently started k-means; higher is better.
     pub stability: f64,
+    /// Share of the entropy of k-means' clusters that is information across edges of the membership: 1 if no edge is cut.
+    pub closed: f64,
+    /// Information across edges of the membership, in nats, of a finer partition joined to so many clusters.
+    pub information: f64,
+    /// Its entropy, in nats: what the information costs, times a price.
+    pub entropy: f64,
+    /// The information less the price of the entropy; higher is better.
+    pub gain: f64,
 }
 
 /// The choice of the number of clusters.
@@ -28,7 +38,7 @@ pub struct Count {
     pub clusters: usize,
     /// Numbers that the data do not tell apart from it, the smallest and the largest.
     pub interval: [usize; 2],
-    /// `coding length` or `stability`.
+    /// `coding length`, `coding length of fewer components` or `information across edges`.
     pub by: &'static str,
     /// Everything that was tried.
     pub curve: Vec<Tried>,
@@ -46,16 +56,26 @@ pub(crate) fn grid(largest: usize) -> Vec<usize> {
 /// Starts of k-means whose agreement is the stability.
 const STARTS: usize = 4;
 
-/// Scores numbers of clusters; `points(k)` gives the rows to cluster and their width, `coded` are unit rows to be coded, with
-/// their widths: all components and half of them; `mass` says what each row counts.
+/// What numbers of clusters are judged by.
+pub(crate) struct Evidence<'a> {
+    /// Unit rows to be coded, with their widths: all components and half of them.
+    pub(crate) coded: [&'a (Vec<f32>, usize); 2],
+    /// What each row counts.
+    pub(crate) mass: &'a [f64],
+    pub(crate) membership: &'a Membership,
+    /// A partition finer than any number tried, joined.
+    pub(crate) joined: &'a Joined,
+}
+
+/// Scores numbers of clusters; `points(k)` gives the rows to cluster and their width.
 pub(crate) fn curve(
     grid: &[usize],
     points: &dyn Fn(usize) -> (Vec<f32>, usize),
-    coded: [&(Vec<f32>, usize); 2],
-    mass: &[f64],
+    evidence: &Evidence<'_>,
     seed: u64,
     observer: &dyn Observer,
 ) -> Result<Vec<Tried>> {
+    let Evidence { coded, mass, membership, joined } = evidence;
     let mut curve = Vec::with_capacity(grid.len());
     for k in grid {
         if observer.cancelled() {
@@ -70,10 +90,65 @@ pub(crate) fn curve(
         let stability = agreement.iter().sum::<f64>() / agreement.len() as f64;
         let best = runs.iter().fold(&runs[0], |best, r| if r.inertia < best.inertia { r } else { best });
         let [bits, coarse_bits] = coded.map(|(rows, p)| coding_length(rows, *p, mass, &best.labels, *k));
-        curve.push(Tried { clusters: *k, bits: bits?, coarse_bits: coarse_bits?, stability });
+        let edges = Edges::of(membership, &best.labels, *k);
+        let closed = edges.information() / edges.entropy().max(f64::MIN_POSITIVE);
+        let (information, entropy) = joined.at(*k);
+        let (bits, coarse_bits, gain) = (bits?, coarse_bits?, information - PRICES[1] * entropy);
+        curve.push(Tried { clusters: *k, bits, coarse_bits, stability, closed, information, entropy, gain });
         observer.event(Event::Advance { steps: 1 });
     }
     Ok(curve)
+}
+
+/// What a nat of entropy must bring in information across edges for a number of clusters to be worth it: the number is chosen at the
+/// middle price, its interval goes from the choice at the highest to that at the lowest. Halving a class whose rows are all near each
+/// other brings about half a nat, separating two classes nearly all of it.
+const PRICES: [f64; 3] = [0.8, 0.75, 0.65];
+/// How much what a row tells across its edges varies between rows, in nats: over the root of the number of rows, the error of the mean.
+const SPREAD: f64 = 0.7;
+
+impl Tried {
+    /// Information less the price of the entropy.
+    fn gain(&self, price: f64) -> f64 {
+        self.information - price * self.entropy
+    }
+}
+
+/// How a number is chosen where clusters are small.
+const FEWER: &str = "coding length of fewer components";
+
+/// Share of the entropy that is information where hardly an edge is cut.
+const CLOSED: f64 = 0.99;
+
+/// The number whose clusters no edge leaves, by coding length; where there is none, the one whose information across edges is worth
+/// the price of its entropy. Coding length is right where clusters are plain subspaces or curves, which can be cut anywhere at the same
+/// small loss, and blind where they are too small for their description.
+pub(crate) fn choose(curve: Vec<Tried>, n_rows: usize, components: usize) -> Count {
+    let mut coded = by_length(curve, n_rows, components);
+    let closed = |t: &&Tried| t.closed >= CLOSED;
+    if coded.curve.iter().filter(closed).any(|t| t.clusters == coded.clusters) {
+        // Clusters that are closed may hold several that are: too small ones cost less together.
+        if coded.by == FEWER
+            && let Some(last) = coded.curve.iter().rfind(closed).filter(|t| t.clusters > coded.clusters)
+        {
+            coded.clusters = last.clusters;
+            coded.interval[1] = coded.interval[1].max(last.clusters);
+        }
+        return coded;
+    }
+    let error = SPREAD / (n_rows as f64).sqrt();
+    // The smallest number that the error does not tell from the best.
+    let first = |price: f64| {
+        let most = coded.curve.iter().map(|t| t.gain(price)).fold(f64::NEG_INFINITY, f64::max);
+        coded.curve.iter().find(|t| t.gain(price) >= most - error).map_or(coded.clusters, |t| t.clusters)
+    };
+    let [low, clusters, high] = PRICES.map(first);
+    Count {
+        clusters,
+        interval: [low.min(clusters), high.max(clusters)],
+        by: "information across edges",
+        curve: coded.curve,
+    }
 }
 
 /// Numbers whose coding length is within this share of the least are not told apart by it.
@@ -86,7 +161,7 @@ const ROWS_PER_COMPONENT: usize = 5;
 /// per component and cluster, the description of a cluster outweighs its rows and the least length asks for too few clusters. Half as
 /// many components say then which numbers are not told apart, and the middle (on a logarithmic scale) between the least length
 /// and the largest of them is taken.
-pub(crate) fn choose(curve: Vec<Tried>, n_rows: usize, components: usize) -> Count {
+fn by_length(curve: Vec<Tried>, n_rows: usize, components: usize) -> Count {
     let fine = least(&curve, |t| t.bits);
     if n_rows >= ROWS_PER_COMPONENT * components * fine.0 {
         return Count { clusters: fine.0, interval: fine.1, by: "coding length", curve };
@@ -96,7 +171,7 @@ pub(crate) fn choose(curve: Vec<Tried>, n_rows: usize, components: usize) -> Cou
     let off = |t: &Tried| (t.clusters as f64 / middle).ln().abs();
     let nearest = curve.iter().fold(&curve[0], |best, t| if off(t) < off(best) { t } else { best });
     let interval = [fine.1[0].min(coarse.1[0]), coarse.1[1]];
-    Count { clusters: nearest.clusters, interval, by: "coding length of fewer components", curve }
+    Count { clusters: nearest.clusters, interval, by: FEWER, curve }
 }
 
 /// The number of least length, and the smallest and largest one not told apart from it.
@@ -121,7 +196,16 @@ mod tests {
 
     #[test]
     fn small_clusters_are_judged_with_fewer_components_and_taken_above_the_least() {
-        let tried = |clusters, bits, coarse_bits| Tried { clusters, bits, coarse_bits, stability: 1.0 };
+        let tried = |clusters, bits, coarse_bits| Tried {
+            clusters,
+            bits,
+            coarse_bits,
+            stability: 1.0,
+            closed: 1.0,
+            information: 0.0,
+            entropy: 0.0,
+            gain: 0.0,
+        };
         let curve = vec![
             tried(2, 10.0, 10.0),
             tried(4, 9.0, 9.0),
@@ -130,9 +214,38 @@ mod tests {
             tried(16, 10.0, 8.1),
             tried(32, 11.0, 9.0),
         ];
-        let many = choose(curve.clone(), 10_000, 64);
+        let many = by_length(curve.clone(), 10_000, 64);
         assert_eq!((many.clusters, many.interval), (4, [4, 8]));
-        let few = choose(curve, 100, 64);
+        let few = by_length(curve, 100, 64);
         assert_eq!((few.clusters, few.interval), (11, [4, 16]));
+    }
+
+    #[test]
+    fn clusters_that_edges_leave_are_counted_by_information_at_its_price() {
+        // Eight pieces; pairs of them are tied closely, pairs of pairs loosely: four clusters at any price in use.
+        let tie = |a: usize, b: usize| match (a == b, a / 2 == b / 2) {
+            (true, _) => 10.0,
+            (false, true) => 3.0,
+            _ => 0.05,
+        };
+        let edges = Edges::new((0..64).map(|at| tie(at / 8, at % 8)).collect(), 8);
+        let joined = Joined::down_to(&edges, 0.5, 1);
+        let curve = |closed| -> Vec<Tried> {
+            let tried = |clusters| Tried {
+                clusters,
+                bits: clusters as f64,
+                coarse_bits: 1.0,
+                stability: 1.0,
+                closed,
+                information: joined.at(clusters).0,
+                entropy: joined.at(clusters).1,
+                gain: 0.0,
+            };
+            (2..=8).map(tried).collect()
+        };
+        let open = choose(curve(0.9), 10_000, 64);
+        assert_eq!((open.clusters, open.interval, open.by), (4, [4, 4], "information across edges"));
+        let closed = choose(curve(1.0), 10_000, 64);
+        assert_eq!((closed.clusters, closed.by), (2, "coding length"));
     }
 }

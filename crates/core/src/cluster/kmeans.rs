@@ -35,6 +35,14 @@ pub(crate) fn kmeans(points: &[f32], d: usize, mass: &[f64], k: usize, starts: u
         .collect()
 }
 
+/// Goes on from a partition instead of drawn centres.
+pub(crate) fn settle(points: &[f32], d: usize, mass: &[f64], k: usize, labels: &[u32]) -> KMeans {
+    let squares: Vec<f32> = points.par_chunks(d).map(square).collect();
+    let run = Run { points, d, mass, k, squares: &squares };
+    let centers = run.means(labels, &mut vec![0.0; labels.len()], &vec![0.0; k * d]);
+    run.lloyd(centers)
+}
+
 fn square(row: &[f32]) -> f32 {
     row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>() as f32
 }
@@ -49,7 +57,10 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn start(&self, rng: &mut Rng) -> KMeans {
-        let mut centers = self.spread_centers(rng);
+        self.lloyd(self.spread_centers(rng))
+    }
+
+    fn lloyd(&self, mut centers: Vec<f32>) -> KMeans {
         let (mut labels, mut distances) = self.assign(&centers);
         let mut inertia = self.sum(&distances);
         for _ in 0..MAX_ITERATIONS {
@@ -196,6 +207,16 @@ mod tests {
         let run = &kmeans(&points, 1, &[3.0, 1.0, 1.0, 1.0, 1.0], 2, 3, 0)[0];
         // Means 1 and 20.5: 3·1 + 0 + 9, and twice a quarter.
         assert!((run.inertia - 12.5).abs() < 1e-5, "{}", run.inertia);
+    }
+
+    #[test]
+    fn a_settled_partition_is_the_end_of_lloyds_iterations() {
+        let points: Vec<f32> = vec![0.0, 1.0, 2.0, 9.0, 10.0, 11.0];
+        let run = settle(&points, 1, &[1.0; 6], 2, &[0, 1, 0, 1, 0, 1]);
+        assert!(
+            run.labels[..3].iter().all(|l| *l == run.labels[0]) && run.labels[3..].iter().all(|l| *l == run.labels[3])
+        );
+        assert!(run.labels[0] != run.labels[3] && (run.inertia - 4.0).abs() < 1e-5);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod count;
 mod describe;
 mod eigen;
 mod graph;
+mod join;
 mod kmeans;
 pub mod learn;
 mod model;

@@ -1,7 +1,8 @@
 //! The report of `cluster`: how many clusters, what they look like, how sure they are, and what else was tried.
 //!
 //! Results it draws when they are there: `clusters`, `sizes`, `ranks`, `confidence`, `medoids`, `spectra` [[share]], one entry per
-//! cluster; `coding_length_curve` [{clusters, bits, coarse_bits, stability}] with `interval` and `chosen_by`; `ties` [[share]], the
+//! cluster; `coding_length_curve` [{clusters, bits, coarse_bits, stability, closed, information,
+//! entropy, gain}] with `interval` and `chosen_by`; `ties` [[share]], the
 //! mass of the rows of one cluster on those of another; `exemplars`, image tiles, `exemplar_columns` of them per cluster;
 //! `candidates` [{preparation, affinity, neighbours, recipe, information, accuracy, nmi}] with `chosen`; `learned`; `accuracy`, `nmi`, `ari`; `story`,
 //! `warnings`.
@@ -50,7 +51,7 @@ fn headline(record: &RunRecord) -> Vec<(String, &'static str)> {
         out.push((count(k), "clusters"));
     }
     if let (Some(low), Some(high)) = (get("interval")[0].as_u64(), get("interval")[1].as_u64()) {
-        out.push((format!("{low} to {high}"), "not told apart by coding length"));
+        out.push((format!("{low} to {high}"), "not told apart"));
     }
     for (name, label) in [("accuracy", "agreement with the truth"), ("nmi", "mutual information with it (NMI)")] {
         if let Some(v) = get(name).as_f64() {
@@ -136,20 +137,25 @@ fn curve(record: &RunRecord) -> Option<String> {
     let points = |name: &str| -> Vec<(f64, f64)> {
         tried.iter().filter_map(|t| Some((t["clusters"].as_f64()?, t[name].as_f64()?))).collect()
     };
-    let (bits, coarse) = (points("bits"), points("coarse_bits"));
-    let values = bits.iter().chain(&coarse).map(|p| p.1);
-    let x = Axis::log("clusters", bits.iter().map(|p| p.0), plain);
-    let mut chart =
-        Chart::new("Coding length by number of clusters", x, Axis::linear("bits per row", values, plain).padded(0.08));
-    let fewer = record.results.get("chosen_by").and_then(Value::as_str) == Some("coding length of fewer components");
-    for (series, name, points, used) in
-        [(SERIES[0], "all components", &bits, !fewer), (SERIES[1], "half of them", &coarse, fewer)]
-    {
-        if points.is_empty() {
-            continue;
+    let by = record.results.get("chosen_by").and_then(Value::as_str).unwrap_or_default();
+    let across = by == "information across edges";
+    let (title, unit) = match across {
+        true => ("Information across edges, less its price, by number of clusters", "nats"),
+        false => ("Coding length by number of clusters", "bits per row"),
+    };
+    let fewer = by == "coding length of fewer components";
+    let series = match across {
+        true => vec![("information less its price", points("gain"), false)],
+        false => vec![("all components", points("bits"), !fewer), ("half of them", points("coarse_bits"), fewer)],
+    };
+    let all = || series.iter().flat_map(|s| &s.1);
+    let x = Axis::log("clusters", all().map(|p| p.0), plain);
+    let mut chart = Chart::new(title, x, Axis::linear(unit, all().map(|p| p.1), plain).padded(0.08));
+    for (colour, (name, points, decides)) in SERIES.iter().zip(&series) {
+        if !points.is_empty() {
+            chart.name(colour, &if *decides { format!("{name} (decides)") } else { name.to_string() });
+            chart.line(colour, points);
         }
-        chart.name(series, &if used { format!("{name} (decides)") } else { name.to_string() });
-        chart.line(series, points);
     }
     Some(chart.svg())
 }
@@ -196,7 +202,14 @@ fn caption(name: &str, record: &RunRecord) -> String {
     let get = |name: &str| record.results.get(name).unwrap_or(&Value::Null);
     match name {
         "count" => {
-            let text = "Bits per row that the clusters need, with the code of the labels, on features that clustering did not shape; less is better.";
+            let text = match get("chosen_by").as_str() {
+                Some("information across edges") => {
+                    "What the cluster at one end of an edge of the graph says of the other, less a price for each nat of the clusters' entropy; more is better."
+                }
+                _ => {
+                    "Bits per row that the clusters need, with the code of the labels, on features that clustering did not shape; less is better."
+                }
+            };
             match (get("interval")[0].as_u64(), get("interval")[1].as_u64()) {
                 (Some(low), Some(high)) => format!("{text} Numbers from {low} to {high} are not told apart by it."),
                 _ => text.into(),
@@ -229,6 +242,11 @@ mod tests {
         record.result("candidates", json!([{"preparation": "<b>", "affinity": "cosine", "recipe": "spectral", "neighbours": 15, "information": 1.5}]));
         let names: Vec<&str> = figures(&record).iter().map(|f| f.0).collect();
         assert_eq!(names, ["count", "ties", "spectra"]);
+        let curve = figures(&record)[0].1.clone();
+        assert!(curve.contains("Coding length") && curve.contains("all components (decides)"));
+        record.result("chosen_by", "information across edges");
+        record.result("coding_length_curve", json!([{"clusters": 2, "gain": 0.1}, {"clusters": 3, "gain": 0.2}]));
+        assert!(figures(&record)[0].1.contains("Information across edges"));
         let body = section(&record).body;
         assert!(body.contains("2 to 3") && body.contains("&lt;b&gt;") && !body.contains("NaN"));
     }
