@@ -254,7 +254,22 @@ fn a_head_is_trained_and_the_better_one_is_kept() {
     place.run("predict out/model.safetensors rows.npy -o again.npy").succeeds();
     assert_eq!(place.read("again.npy"), place.read("out/labels.npy"));
     let report = String::from_utf8(place.read("out/report.html")).unwrap();
-    assert!(report.contains("What was tried") && report.contains("held out"));
+    assert!(report.contains("What was tried") && report.contains("held-out bits"));
+    // What training gave is there whether it was kept or not, with a model that repeats it.
+    for side in ["trained", "projection"] {
+        assert!(learned[side]["accuracy"].as_f64().unwrap() > 0.95, "{learned}");
+        assert!(learned[side]["rank"].as_u64() < learned[side]["rank_of_all"].as_u64(), "{learned}");
+    }
+    place.run("predict out/trained-model.safetensors rows.npy -o trained.npy").succeeds();
+    assert_eq!(place.read("trained.npy"), place.read("out/trained-labels.npy"));
+    if kept == true {
+        assert_eq!(place.read("out/trained-representation.npy"), place.read("out/representation.npy"));
+    }
+    // The bits do not depend on the number of threads.
+    place.run(&format!("{call} --threads 1 -q -o one")).succeeds();
+    for file in ["labels.npy", "trained-labels.npy", "trained-representation.npy", "trained-model.safetensors"] {
+        assert_eq!(place.read(&format!("out/{file}")), place.read(&format!("one/{file}")), "{file}");
+    }
 }
 
 #[test]

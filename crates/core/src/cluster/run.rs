@@ -268,6 +268,7 @@ impl<'a> Job<'a> {
             membership,
             clusters: described,
             summary,
+            other: None,
         })
     }
 
