@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "K", default_value = "auto")]
     clusters: String,
     /// projection: doubly stochastic projection of the rows' affinities; mlc: a head trained by manifold linearizing and
-    /// clustering beside it, and the better of the two by held-out code length is kept
+    /// clustering beside it, kept if its clusters code rows in fewer bits; what training gave is also in trained-*
     #[arg(long, default_value = "projection", value_parser = clap::builder::PossibleValuesParser::new(Method::names()))]
     method: String,
     /// True classes, for scores only: .npy, .npz:KEY, idx, idx.gz, .csv:COLUMN or .parquet:COLUMN
@@ -390,11 +390,14 @@ fn summary(job: &Job, matrix: &Matrix, outcome: &Outcome, agreement: Option<Agre
         ),
     );
     if let Some(learned) = record.results.get("learned") {
-        for (name, bits) in [("trained", "held_out"), ("projection", "projection_held_out")] {
+        for (name, bits) in [
+            ("trained", ["held_out", "coding_length"]),
+            ("projection", ["projection_held_out", "projection_coding_length"]),
+        ] {
             let (side, whole) = (&learned[name], |v: &Value| count(v.as_u64().unwrap_or(0)));
+            let [held_out, all] = bits.map(|b| significant(learned[b].as_f64().unwrap_or(f64::NAN), 4));
             let mut text = format!(
-                "{} bits held out, middle rank {} of {} in all",
-                significant(learned[bits].as_f64().unwrap_or(f64::NAN), 4),
+                "{held_out} bits held out, {all} in all; middle rank {} of {}",
                 whole(&side["rank"]),
                 whole(&side["rank_of_all"])
             );

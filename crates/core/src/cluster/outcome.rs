@@ -92,12 +92,16 @@ pub struct Summary {
 /// A trained head against the projection.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Learned {
-    /// Whether the head is better by the held-out code length, and so what was kept.
+    /// Whether the head's clusters have the smaller code lengths, both of them, and so what was kept.
     pub kept: bool,
     /// Held-out code length of its clusters, bits per row.
     pub held_out: f64,
     /// That of the projection's clusters.
     pub projection_held_out: f64,
+    /// Coding length of its clusters, bits per row.
+    pub coding_length: f64,
+    /// That of the projection's clusters.
+    pub projection_coding_length: f64,
     /// Held-out code length of every head that was looked at during training, on the rows it was trained on and held-out ones.
     pub snapshots: Vec<f64>,
     /// What training did to the representation.

@@ -1,4 +1,4 @@
-//! A trained head against the projection: what codes held-out rows in fewer bits is kept.
+//! A trained head against the projection: it is kept if its clusters code rows in fewer bits, held out or not.
 
 use std::borrow::Cow;
 
@@ -63,7 +63,7 @@ fn gather<T: Copy>(from: &[T], d: usize, which: &[usize]) -> Vec<T> {
 }
 
 impl Job<'_> {
-    /// Trains a head and keeps it if its clusters code held-out rows in fewer bits than the projection's.
+    /// Trains a head and keeps it if its clusters code rows in fewer bits than the projection's, both those held out of the code and all.
     pub(crate) fn learned(&self, projected: Outcome, clusters: usize, learner: &dyn Learner) -> Result<Outcome> {
         observe::phase(self.observer, "learn", None);
         let Split { held, used } = Split::new(self.features.n_rows(), self.seed);
@@ -97,7 +97,7 @@ impl Job<'_> {
         let largest = self.graphs().iter().map(|g| g.0).max().unwrap_or(1);
         let mut contest = Contest::default();
         let space = Space::learned(&transform, &head, &rows, &self.mass, largest);
-        self.enter(space, clusters, &[Recipe::Spectral], &mut contest, 1)?;
+        self.enter(space, clusters, self.recipes(), &mut contest, 1)?;
         let trained = self.finish(contest, clusters, projected.summary.count.clone())?;
         self.better(projected, trained, clusters, &held, snapshots)
     }
@@ -115,11 +115,14 @@ impl Job<'_> {
             coding::held_out_length(&self.coded.0, self.coded.1, &self.mass, &outcome.labels, clusters, held)
         };
         let (held_out, projection_held_out) = (bits(&trained)?, bits(&projected)?);
-        let kept = held_out < projection_held_out;
+        let [coding_length, projection_coding_length] = [&trained, &projected].map(|o| o.summary.coding_length);
+        let kept = held_out < projection_held_out && coding_length < projection_coding_length;
         let learned = Learned {
             kept,
             held_out,
             projection_held_out,
+            coding_length,
+            projection_coding_length,
             snapshots,
             trained: self.shape(&trained)?,
             projection: self.shape(&projected)?,
@@ -130,7 +133,8 @@ impl Job<'_> {
         let (mut best, other) = if kept { (trained, projected) } else { (projected, trained) };
         if !kept {
             best.summary.warnings.push(format!(
-                "the trained head codes held-out rows in {held_out:.2} bits, the projection in {projection_held_out:.2}: the projection is kept"
+                "the trained head codes held-out rows in {held_out:.2} bits and all in {coding_length:.2}, the projection in \
+                 {projection_held_out:.2} and {projection_coding_length:.2}: the projection is kept"
             ));
         }
         best.summary.candidates = candidates;

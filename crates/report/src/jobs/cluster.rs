@@ -83,14 +83,20 @@ fn learned(value: &Value) -> String {
     };
     let kept =
         if value["kept"].as_bool() == Some(true) { "The trained head was kept" } else { "The projection was kept" };
-    let text = format!("{kept}: its clusters code rows held out in fewer bits.");
+    let text =
+        format!("{kept}. The head is kept if its clusters code rows in fewer bits, both those held out and all.");
     let scored = value["trained"]["accuracy"].is_f64();
     let whole = |v: &Value| v.as_u64().map_or("-".into(), count);
-    let rows: Vec<Vec<String>> = [("trained head", "trained", trained), ("projection", "projection", projected)]
+    let length = |name: &str| value[name].as_f64().map_or("-".into(), |v| significant(v, 4));
+    let sides = [
+        ("trained head", "trained", trained, length("coding_length")),
+        ("projection", "projection", projected, length("projection_coding_length")),
+    ];
+    let rows: Vec<Vec<String>> = sides
         .into_iter()
-        .map(|(title, name, bits)| {
+        .map(|(title, name, bits, all)| {
             let side = &value[name];
-            let mut row = vec![title.to_string(), significant(bits, 4)];
+            let mut row = vec![title.to_string(), significant(bits, 4), all];
             row.extend(["dimensions", "rank", "rank_of_all"].map(|k| whole(&side[k])));
             if scored {
                 row.push(side["accuracy"].as_f64().map_or("-".into(), percent));
@@ -99,7 +105,7 @@ fn learned(value: &Value) -> String {
             row
         })
         .collect();
-    let mut head = vec!["", "held-out bits", "values", "middle rank (95 %)", "rank of all rows"];
+    let mut head = vec!["", "held-out bits", "bits of all rows", "values", "middle rank (95 %)", "rank of all rows"];
     if scored {
         head.extend(["accuracy", "NMI"]);
     }
