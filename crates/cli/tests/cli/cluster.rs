@@ -358,6 +358,11 @@ fn rows_at_the_mean_may_be_left_out_and_copies_are_pointed_out() {
     // All rows, left out or not, have the labels that the model gives them.
     place.run("predict out/model.safetensors rows.npy -o again.npy").succeeds();
     assert_eq!(place.read("again.npy"), place.read("out/labels.npy"));
+    // So have those of a trained head, kept or not.
+    place.run("cluster rows.npy --clusters 2 --zero-rows drop --method mlc -q -o mlc").succeeds();
+    assert_eq!(labels_in(&place, "mlc/trained-labels.npy").len(), 83);
+    place.run("predict mlc/trained-model.safetensors rows.npy -o again.npy").succeeds();
+    assert_eq!(place.read("again.npy"), place.read("mlc/trained-labels.npy"));
 }
 
 #[test]

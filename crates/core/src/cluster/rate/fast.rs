@@ -176,7 +176,7 @@ impl<T: Real> Task<'_, T> {
         {
             let dot: f64 = through.iter().zip(z).map(|(v, z)| v.to_f64() * z).sum();
             let common = T::from_f64((dot - typical[i]) / m as f64);
-            columns[i * m..(i + 1) * m].iter_mut().for_each(|v| *v = *v + common);
+            columns[i * m..(i + 1) * m].iter_mut().for_each(|v| *v += common);
             let h = T::from_f64(shared[i]);
             image.iter_mut().zip(through).for_each(|(v, t)| *v = two * (*v + h * *t));
         }
