@@ -24,8 +24,8 @@ const BATCH: [usize; 2] = [1024, 128];
 const CLUSTERS: usize = 10;
 /// Temperatures at which the membership of a step is made: a usual one, and the highest published one.
 const ETAS: [f64; 2] = [0.1, 0.175];
-/// Corrections per column of the shortcut.
-const CORRECTIONS: usize = 64;
+/// Groups of columns of the shortcut.
+const GROUPS: usize = 16;
 const ROUNDS: usize = 5;
 
 /// Unit rows near `CLUSTERS` subspaces of `dim` dimensions, noise of `noise` times their length.
@@ -76,8 +76,8 @@ impl Batch {
 
     /// Groups are part of a step.
     fn fast(&self) -> subspan::Result<cluster::rate::Gradient<f32>> {
-        let groups = groups(&self.gamma, BATCH[0], 0);
-        fast_rate_gradient(&self.rows, BATCH[1], &self.gamma, EPS2, &groups, CORRECTIONS)
+        let groups = groups(&self.gamma, &self.rows, BATCH[1], GROUPS, 0);
+        fast_rate_gradient(&self.rows, BATCH[1], &self.gamma, EPS2, &groups)
     }
 
     /// Cosines of both gradients of the shortcut with the exact ones, and the relative difference of `Rc`.

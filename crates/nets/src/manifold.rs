@@ -40,6 +40,8 @@ pub struct Manifold {
     pub patience: usize,
     /// Temperature of the membership.
     pub eta: f64,
+    /// Weight of the mean cosine of both views while all features are spread, and afterwards.
+    pub similarity: [f64; 2],
     /// Adam's learning rate.
     pub lr: f32,
 }
@@ -55,6 +57,7 @@ impl Default for Manifold {
             every: 25,
             patience: 3,
             eta: 0.1,
+            similarity: [50.0, 10.0],
             lr: 1e-3,
         }
     }
@@ -68,8 +71,6 @@ pub struct ManifoldLearner<'a> {
     pub observer: &'a dyn Observer,
 }
 
-/// Weight of the similarity of both views in the warm-up.
-const SIMILARITY: f64 = 1.0;
 /// Work of an exact step, in flop, from which the shortcut is tried: some tenths of a second on two cores.
 const LARGE_STEP: f64 = 2e10;
 
@@ -189,8 +190,10 @@ impl ManifoldLearner<'_> {
         };
         let spread = matches!(stage, Stage::Spread);
         let taken = match stage {
-            Stage::Spread => spread_step(&views, EPS2, SIMILARITY),
-            Stage::Linearize { eta, shortcut } => manifold_step(&views, eta, EPS2, shortcut),
+            Stage::Spread => spread_step(&views, EPS2, self.settings.similarity[0]),
+            Stage::Linearize { eta, shortcut } => {
+                manifold_step(&views, eta, EPS2, self.settings.similarity[1], shortcut)
+            }
         };
         let diverged = Error::Diverged { epoch: step, lr: f64::from(self.settings.lr) };
         let Step { features, clusters, .. } = match taken {
@@ -214,7 +217,7 @@ impl ManifoldLearner<'_> {
     }
 }
 
-/// Batches of rows, each followed by its second views: one of each row's nearest rows.
+/// Batches of rows, each followed by its second views: one of each row's neighbours.
 struct Batches<'a> {
     problem: &'a Problem<'a>,
     size: usize,

@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "K", default_value = "auto")]
     clusters: String,
     /// projection: doubly stochastic projection of the rows' affinities; mlc: a head trained by manifold linearizing and
-    /// clustering beside it, and the better of the two by held-out code length is kept
+    /// clustering beside it, kept if its clusters code rows in fewer bits; what training gave is also in trained-*
     #[arg(long, default_value = "projection", value_parser = clap::builder::PossibleValuesParser::new(Method::names()))]
     method: String,
     /// True classes, for scores only: .npy, .npz:KEY, idx, idx.gz, .csv:COLUMN or .parquet:COLUMN
@@ -121,6 +121,14 @@ struct Outputs {
     membership: AtomicFile,
     model: AtomicFile,
     subspaces: AtomicFile,
+    trained: Option<TrainedFiles>,
+}
+
+/// What training gave, whether it was kept or not.
+struct TrainedFiles {
+    labels: AtomicFile,
+    representation: AtomicFile,
+    model: AtomicFile,
 }
 
 /// The last two, written when everything else is there.
@@ -128,7 +136,7 @@ const RUN: &str = "run.json";
 const REPORT: &str = "report.html";
 
 impl Outputs {
-    fn create(directory: &OutputDirectory, session: &Session) -> Result<Self, Failure> {
+    fn create(directory: &OutputDirectory, method: Method, session: &Session) -> Result<Self, Failure> {
         let create = |name: &str| {
             let path = directory.path().join(name);
             session.apart(&path)?;
@@ -144,11 +152,24 @@ impl Outputs {
             membership: create("membership.npz")?,
             model: create("model.safetensors")?,
             subspaces: create("subspaces.safetensors")?,
+            trained: match method {
+                Method::Projection => None,
+                Method::Mlc => Some(TrainedFiles {
+                    labels: create("trained-labels.npy")?,
+                    representation: create("trained-representation.npy")?,
+                    model: create("trained-model.safetensors")?,
+                }),
+            },
         })
     }
 
     fn write(self, outcome: &Outcome) -> Result<(), Failure> {
         let n = outcome.labels.len();
+        if let (Some(files), Some((trained, _))) = (self.trained, sides(outcome)) {
+            write_npy_i64(trained.labels.iter().map(|l| i64::from(*l)), files.labels)?;
+            write_npy_f32(&trained.representation, &[n, trained.n_dims], files.representation)?;
+            write_clustering(&trained.model, files.model)?;
+        }
         write_npy_i64(outcome.labels.iter().map(|l| i64::from(*l)), self.labels)?;
         write_npy_f32(&outcome.confidence, &[n], self.confidence)?;
         write_npy_f32(&outcome.representation, &[n, outcome.n_dims], self.representation)?;
@@ -159,10 +180,16 @@ impl Outputs {
     }
 }
 
+/// The trained head's outcome and the projection's, if a head was trained.
+fn sides(outcome: &Outcome) -> Option<(&Outcome, &Outcome)> {
+    let (learned, other) = (outcome.summary.learned.as_ref()?, outcome.other.as_deref()?);
+    Some(if learned.kept { (outcome, other) } else { (other, outcome) })
+}
+
 /// Clusters and writes.
 pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let directory = OutputDirectory::create(&job.output)?;
-    let outputs = Outputs::create(&directory, session)?;
+    let outputs = Outputs::create(&directory, job.config.method, session)?;
     let watch = session.watch();
     watch.phase("read");
     let matrix = Matrix::open(&job.matrix)?;
@@ -187,6 +214,9 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
             cluster::run_learned(&features, &job.config, &learner, session.seed, &watch)?
         }
     };
+    if let Some(other) = &mut outcome.other {
+        other.model.front.clone_from(&front);
+    }
     outcome.model.front = front;
     let score = |labels: &[u32]| truth.as_ref().map(|t| cluster::agreement(labels, &t.codes));
     let agreement = score(&outcome.labels);
@@ -206,11 +236,13 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     results(&mut record, &outcome, agreement);
     describe::clusters(&mut record, &outcome, &raw, matrix.n_cols(), image_shape(matrix.shape()));
     record.result("candidates", candidates);
-    if let Some(learned) = &outcome.summary.learned {
+    if let (Some(learned), Some((trained, projected))) = (&outcome.summary.learned, sides(&outcome)) {
         let mut value = json!(learned);
-        if let Some(a) = score(&learned.other_labels) {
-            value["other_accuracy"] = json!(a.accuracy);
-            value["other_nmi"] = json!(a.nmi);
+        for (name, side) in [("trained", trained), ("projection", projected)] {
+            if let Some(a) = score(&side.labels) {
+                value[name]["accuracy"] = json!(a.accuracy);
+                value[name]["nmi"] = json!(a.nmi);
+            }
         }
         record.result("learned", value);
     }
@@ -357,10 +389,24 @@ fn summary(job: &Job, matrix: &Matrix, outcome: &Outcome, agreement: Option<Agre
             chosen.preparation, chosen.affinity, chosen.neighbours, chosen.recipe
         ),
     );
-    if let Some(l) = &figures.learned {
-        let kept = if l.kept { "trained head" } else { "projection" };
-        let (trained, projected) = (significant(l.held_out, 4), significant(l.projection_held_out, 4));
-        out.line("kept", format!("{kept}: held-out code length {trained} bits trained, {projected} projected"));
+    if let Some(learned) = record.results.get("learned") {
+        for (name, bits) in [
+            ("trained", ["held_out", "coding_length"]),
+            ("projection", ["projection_held_out", "projection_coding_length"]),
+        ] {
+            let (side, whole) = (&learned[name], |v: &Value| count(v.as_u64().unwrap_or(0)));
+            let [held_out, all] = bits.map(|b| significant(learned[b].as_f64().unwrap_or(f64::NAN), 4));
+            let mut text = format!(
+                "{held_out} bits held out, {all} in all; middle rank {} of {}",
+                whole(&side["rank"]),
+                whole(&side["rank_of_all"])
+            );
+            if let (Some(accuracy), Some(nmi)) = (side["accuracy"].as_f64(), side["nmi"].as_f64()) {
+                text += &format!(", accuracy {}, NMI {}", percent(accuracy), significant(nmi, 3));
+            }
+            out.line(name, text);
+        }
+        out.line("kept", if learned["kept"] == true { "trained head" } else { "projection" }.to_string());
     }
     let mean = outcome.confidence.iter().map(|c| f64::from(*c)).sum::<f64>() / outcome.confidence.len() as f64;
     out.line("confidence", format!("{} on average", percent(mean)));

@@ -248,13 +248,29 @@ fn a_head_is_trained_and_the_better_one_is_kept() {
     let record = place.run(&format!("{call} --json -o out")).succeeds().record();
     let learned = &record["results"]["learned"];
     assert!(learned["snapshots"].as_array().unwrap().len() >= 2 && learned["kept"].is_boolean(), "{learned}");
-    let kept = learned["held_out"].as_f64() < learned["projection_held_out"].as_f64();
+    let kept = learned["held_out"].as_f64() < learned["projection_held_out"].as_f64()
+        && learned["coding_length"].as_f64() < learned["projection_coding_length"].as_f64();
     assert_eq!(learned["kept"], kept);
     assert!(record["results"]["accuracy"].as_f64().unwrap() > 0.95, "{}", record["results"]);
     place.run("predict out/model.safetensors rows.npy -o again.npy").succeeds();
     assert_eq!(place.read("again.npy"), place.read("out/labels.npy"));
     let report = String::from_utf8(place.read("out/report.html")).unwrap();
-    assert!(report.contains("What was tried") && report.contains("held out"));
+    assert!(report.contains("What was tried") && report.contains("held-out bits"));
+    // What training gave is there whether it was kept or not, with a model that repeats it.
+    for side in ["trained", "projection"] {
+        assert!(learned[side]["accuracy"].as_f64().unwrap() > 0.95, "{learned}");
+        assert!(learned[side]["rank"].as_u64() < learned[side]["rank_of_all"].as_u64(), "{learned}");
+    }
+    place.run("predict out/trained-model.safetensors rows.npy -o trained.npy").succeeds();
+    assert_eq!(place.read("trained.npy"), place.read("out/trained-labels.npy"));
+    if kept {
+        assert_eq!(place.read("out/trained-representation.npy"), place.read("out/representation.npy"));
+    }
+    // The bits do not depend on the number of threads.
+    place.run(&format!("{call} --threads 1 -q -o one")).succeeds();
+    for file in ["labels.npy", "trained-labels.npy", "trained-representation.npy", "trained-model.safetensors"] {
+        assert_eq!(place.read(&format!("out/{file}")), place.read(&format!("one/{file}")), "{file}");
+    }
 }
 
 #[test]
@@ -342,6 +358,11 @@ fn rows_at_the_mean_may_be_left_out_and_copies_are_pointed_out() {
     // All rows, left out or not, have the labels that the model gives them.
     place.run("predict out/model.safetensors rows.npy -o again.npy").succeeds();
     assert_eq!(place.read("again.npy"), place.read("out/labels.npy"));
+    // So have those of a trained head, kept or not.
+    place.run("cluster rows.npy --clusters 2 --zero-rows drop --method mlc -q -o mlc").succeeds();
+    assert_eq!(labels_in(&place, "mlc/trained-labels.npy").len(), 83);
+    place.run("predict mlc/trained-model.safetensors rows.npy -o again.npy").succeeds();
+    assert_eq!(place.read("again.npy"), place.read("mlc/trained-labels.npy"));
 }
 
 #[test]

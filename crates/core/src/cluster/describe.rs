@@ -52,14 +52,7 @@ pub(crate) fn describe(
             let weights: Vec<f64> = kept().map(|i| mass[*i]).collect();
             let (spectrum, basis) = spectrum(used, p, &weights)?;
             let total: f64 = spectrum.iter().sum();
-            let mut carried = 0.0;
-            let rank = spectrum
-                .iter()
-                .position(|v| {
-                    carried += v;
-                    carried >= SHARE * total
-                })
-                .map_or(0, |at| at + 1);
+            let rank = carrying(&spectrum);
             let tied = |i: usize| -> f64 {
                 let (columns, values) = membership.row(i);
                 columns
@@ -82,6 +75,23 @@ pub(crate) fn describe(
             })
         })
         .collect()
+}
+
+/// Directions that carry 95 % of the squares.
+fn carrying(spectrum: &[f64]) -> usize {
+    let total: f64 = spectrum.iter().sum();
+    let mut carried = 0.0;
+    let reached = spectrum.iter().position(|v| {
+        carried += v;
+        carried >= SHARE * total
+    });
+    reached.map_or(0, |at| at + 1)
+}
+
+/// The rank of all rows together.
+pub(crate) fn rank_of_all(rows: &[f32], p: usize, mass: &[f64]) -> Result<usize> {
+    let rows = rows.iter().map(|v| f64::from(*v)).collect();
+    Ok(carrying(&spectrum(rows, p, mass)?.0))
 }
 
 /// Squared singular values of weighted rows, descending, and the right singular vectors as columns.

@@ -1,8 +1,8 @@
 //! Manifold linearizing and clustering: the loss of a trained head, and what the head is.
 //!
 //! A head maps unit rows to features `z`, in which clusters become subspaces, and to `q`, whose absolute cosines make the membership
-//! `Γ`. Both are trained to raise `R(Z) − Rc(Z, Γ)` (see [`super::rate`]). A row's second view is one of its nearest rows:
-//! features are frozen, so there is nothing else to augment.
+//! `Γ`. Both are trained to raise `R(Z) − Rc(Z, Γ)` (see [`super::rate`]). A row's second view is one of its neighbours in the graph
+//! that the projection chose: features are frozen, so there is nothing else to augment.
 
 pub mod published;
 
@@ -144,29 +144,40 @@ pub struct Step {
 /// [`crate::Error::Linalg`] for outputs that are not finite.
 pub fn spread_step(views: &Views<'_>, eps2: f64, similarity: f64) -> Result<Step> {
     let d = views.n_dims;
-    let n = views.features[0].len() / d;
     let ([a, b], lengths) = units(views.features, d);
     let (mean, mean_lengths) = mean_rows(&a, &b, d);
     let (whole, mut gradient) = whole_rate(&mean, d, eps2)?;
     gradient.iter_mut().for_each(|g| *g *= -0.5);
     before_unit(&mut gradient, &mean, d, &mean_lengths);
-    let pull = (similarity / n as f64) as f32;
-    let mut features = [gradient.clone(), gradient];
-    for (own, other) in [(0, &b), (1, &a)] {
-        features[own].iter_mut().zip(other).for_each(|(g, v)| *g -= pull * v);
-    }
-    before_unit(&mut features[0], &a, d, &lengths[0]);
-    before_unit(&mut features[1], &b, d, &lengths[1]);
+    let features = per_view(gradient, [&a, &b], &lengths, d, similarity);
     Ok(Step { rates: Rates { whole, parts: 0.0 }, features, clusters: [Vec::new(), Vec::new()] })
 }
 
-/// The loss `−(R(Z) − Rc(Z, Γ))/2`, with `Z` the unit mean and `Γ` the mean membership of both views at temperature `eta`; the
-/// gradient goes through the whole projection. With a shortcut the rates come from it as long as it passes its gate. Cost: see
-/// [`rate_gradient`].
+/// The gradients with respect to both views before they were brought to length one, from that with respect to their sum, of a loss
+/// that also has `−λ mean z¹·z²`.
+fn per_view(by_sum: Vec<f32>, units: [&[f32]; 2], lengths: &[Vec<f64>; 2], d: usize, similarity: f64) -> [Vec<f32>; 2] {
+    let pull = (similarity * d as f64 / by_sum.len() as f64) as f32;
+    let mut features = [by_sum.clone(), by_sum];
+    for (own, gradient) in features.iter_mut().enumerate() {
+        gradient.iter_mut().zip(units[1 - own]).for_each(|(g, v)| *g -= pull * v);
+        before_unit(gradient, units[own], d, &lengths[own]);
+    }
+    features
+}
+
+/// The loss `−(R(Z) − Rc(Z, Γ))/2 − λ mean z¹·z²`, with `Z` the unit mean and `Γ` the mean membership of both views at temperature
+/// `eta`, and `similarity` for `λ`; the gradient goes through the whole projection. With a shortcut the rates come from it as long as
+/// it passes its gate. Cost: see [`rate_gradient`].
 ///
 /// # Errors
 /// [`crate::Error::Linalg`] for outputs that are not finite.
-pub fn manifold_step(views: &Views<'_>, eta: f64, eps2: f64, shortcut: Option<&mut Shortcut>) -> Result<Step> {
+pub fn manifold_step(
+    views: &Views<'_>,
+    eta: f64,
+    eps2: f64,
+    similarity: f64,
+    shortcut: Option<&mut Shortcut>,
+) -> Result<Step> {
     let d = views.n_dims;
     let n = views.features[0].len() / d;
     let ([a, b], lengths) = units(views.features, d);
@@ -204,9 +215,7 @@ pub fn manifold_step(views: &Views<'_>, eta: f64, eps2: f64, shortcut: Option<&m
     let mut gradient = rate.rows;
     gradient.iter_mut().for_each(|g| *g *= -0.5);
     before_unit(&mut gradient, &mean, d, &mean_lengths);
-    let mut features = [gradient.clone(), gradient];
-    before_unit(&mut features[0], &a, d, &lengths[0]);
-    before_unit(&mut features[1], &b, d, &lengths[1]);
+    let features = per_view(gradient, [&a, &b], &lengths, d, similarity);
     let clusters = [0, 1].map(|v| {
         let by_affinity = by_affinity(&rate.membership, v);
         let signed: Vec<f32> = (0..n * n)
@@ -252,6 +261,8 @@ mod tests {
     use super::*;
     use crate::draw::Stream;
 
+    const LAMBDA: f64 = 2.0;
+
     #[test]
     fn the_steps_descend_their_losses() {
         let (n, d) = (24, 5);
@@ -268,10 +279,14 @@ mod tests {
             let [features, clusters] = views(o);
             let views =
                 Views { features: [&features[0], &features[1]], clusters: [&clusters[0], &clusters[1]], n_dims: d };
-            manifold_step(&views, 0.2, 0.1, None).unwrap()
+            manifold_step(&views, 0.2, 0.1, LAMBDA, None).unwrap()
         };
         let step = at(&outputs);
-        let loss = |s: &Step| -0.5 * s.rates.reduction();
+        let loss = |o: &[Vec<f32>]| {
+            let ([a, b], _) = units([&o[0], &o[1]], d);
+            let cosines: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(a * b)).sum();
+            -0.5 * at(o).rates.reduction() - LAMBDA * cosines / n as f64
+        };
         let gradients = [&step.features[0], &step.features[1], &step.clusters[0], &step.clusters[1]];
         for part in 0..4 {
             let square: f64 = gradients[part].iter().map(|g| f64::from(*g).powi(2)).sum();
@@ -279,7 +294,7 @@ mod tests {
             let moved = |sign: f64| {
                 let mut o = outputs.clone();
                 o[part].iter_mut().zip(gradients[part]).for_each(|(v, g)| *v += (sign * h) as f32 * g);
-                loss(&at(&o))
+                loss(&o)
             };
             let slope = (moved(1.0) - moved(-1.0)) / (2.0 * h);
             assert!((slope / square - 1.0).abs() < 0.02, "part {part}: {slope} {square}");

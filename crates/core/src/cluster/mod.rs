@@ -43,7 +43,7 @@ pub use graph::{Background, Membership};
 pub use learn::{Head, Layer, Learner, Problem};
 pub use model::{Front, Model, Predictions};
 pub use neighbours::{Affinity, Neighbours, Search};
-pub use outcome::{Candidate, Learned, Outcome, Summary};
+pub use outcome::{Candidate, Learned, Outcome, Shape, Summary};
 pub use prepare::{Features, Preparation, Transform};
 pub use run::{run, run_learned};
 pub use scatter::Scattering;

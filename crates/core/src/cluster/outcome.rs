@@ -34,6 +34,8 @@ pub struct Outcome {
     pub clusters: Vec<Cluster>,
     /// Figures of the run.
     pub summary: Summary,
+    /// If a head was trained, what was not kept: the projection or the trained head.
+    pub other: Option<Box<Outcome>>,
 }
 
 /// A way to a partition that was tried.
@@ -90,19 +92,33 @@ pub struct Summary {
 /// A trained head against the projection.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Learned {
-    /// Whether the head is better by the held-out code length, and so what was kept.
+    /// Whether the head's clusters have the smaller code lengths, both of them, and so what was kept.
     pub kept: bool,
     /// Held-out code length of its clusters, bits per row.
     pub held_out: f64,
     /// That of the projection's clusters.
     pub projection_held_out: f64,
+    /// Coding length of its clusters, bits per row.
+    pub coding_length: f64,
+    /// That of the projection's clusters.
+    pub projection_coding_length: f64,
     /// Held-out code length of every head that was looked at during training, on the rows it was trained on and held-out ones.
     pub snapshots: Vec<f64>,
-    /// Middle rank of the clusters in the representation of the one that was not kept.
-    pub other_rank: usize,
-    /// Labels of the one that was not kept.
-    #[serde(skip)]
-    pub other_labels: Vec<u32>,
+    /// What training did to the representation.
+    pub trained: Shape,
+    /// The representation of the projection, for comparison.
+    pub projection: Shape,
+}
+
+/// How linear and how spread a representation is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Shape {
+    /// Values per row.
+    pub dimensions: usize,
+    /// Middle rank of the clusters: directions that carry 95 % of the squares of their rows.
+    pub rank: usize,
+    /// The same of all rows together: near `rank` if the representation collapsed.
+    pub rank_of_all: usize,
 }
 
 impl Outcome {
@@ -151,6 +167,10 @@ impl Outcome {
         named.sort_by_key(|(name, _)| *name);
         self.clusters = named.into_iter().map(|(_, cluster)| cluster).collect();
         (self.labels, self.confidence, self.representation) = (labels, confidence, rows);
+        self.other = match self.other.take() {
+            Some(other) => Some(Box::new(other.with_rows_left_out(features, kept, left_out)?)),
+            None => None,
+        };
         self.summary.left_out = left_out.len();
         self.summary.warnings.push(format!(
             "{} rows equal the mean and have no direction: they were left out, and are labelled like new rows",

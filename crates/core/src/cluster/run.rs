@@ -44,7 +44,7 @@ pub fn run(features: &Features<'_>, config: &Config, seed: u64, observer: &dyn O
     start(features, config, None, seed, observer)
 }
 
-/// Clusters rows by projection and by a trained head; what has the smaller held-out code length is kept, both are reported.
+/// Clusters rows by projection and by a trained head; the head is kept if both its code lengths are smaller, both are reported.
 ///
 /// # Errors
 /// As [`run`], and what the learner reports.
@@ -186,7 +186,7 @@ impl<'a> Job<'a> {
     }
 
     /// How graphs become points. Rows of a subspace lie on both sides of the origin, their means mean nothing there.
-    fn recipes(&self) -> &'static [Recipe] {
+    pub(crate) fn recipes(&self) -> &'static [Recipe] {
         match self.config.affinity {
             Some(AffinityKind::Pursuit) => &[Recipe::Spectral],
             _ => &[Recipe::Spectral, Recipe::Smoothed],
@@ -268,6 +268,7 @@ impl<'a> Job<'a> {
             membership,
             clusters: described,
             summary,
+            other: None,
         })
     }
 

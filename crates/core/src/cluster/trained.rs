@@ -1,42 +1,60 @@
-//! A trained head against the projection: what codes held-out rows in fewer bits is kept.
+//! A trained head against the projection: it is kept if its clusters code rows in fewer bits, held out or not.
+
+use std::borrow::Cow;
 
 use super::candidates::{Recipe, Space};
 use super::choice::{Contest, GRAPHS, TRIAL_STARTS};
-use super::coding;
 use super::learn::{Head, Learner, Problem};
-use super::neighbours::{Affinity, Search};
-use super::outcome::{Learned, Outcome};
-use super::run::{DIRECTIONS, Job};
+use super::model::Model;
+use super::neighbours::{Affinity, Neighbours, Search};
+use super::outcome::{Learned, Outcome, Shape};
+use super::pursuit::{Own, pursue};
+use super::run::Job;
+use super::{coding, describe, represent};
 use crate::draw::Stream;
 use crate::error::Result;
 use crate::observe;
 
 /// Most rows held out to judge a trained head, and most rows it is trained on.
 const HELD_ROWS: usize = 2000;
-const LEARN_ROWS: usize = 6000;
-/// Nearest rows of which one is a row's second view.
+const LEARN_ROWS: usize = 8000;
+/// Neighbours of which one is a row's second view.
 const VIEWS: usize = 10;
 
-/// Rows a head is trained on, and those it is judged by.
+/// Rows a head is trained on, and those among them by which it is judged. Training sees the judging rows as the projection does,
+/// without labels; code lengths are those of fixed features, which training does not shape.
 struct Split {
-    /// Which rows are held out.
+    /// Which rows are held out of the clusters' code.
     held: Vec<bool>,
-    trained_on: Vec<usize>,
-    /// Those and the held-out ones.
-    judged: Vec<usize>,
+    used: Vec<usize>,
 }
 
 impl Split {
     fn new(n: usize, seed: u64) -> Self {
-        let order = Stream::new(seed, "held out").rng(0).permutation(n);
+        let mut order = Stream::new(seed, "held out").rng(0).permutation(n);
         let n_held = (n / 5).clamp(1, HELD_ROWS);
         let mut held = vec![false; n];
         order[..n_held].iter().for_each(|i| held[*i] = true);
-        let mut trained_on = order[n_held..n.min(n_held + LEARN_ROWS)].to_vec();
-        trained_on.sort_unstable();
-        let mut judged = [&order[..n_held], &trained_on[..]].concat();
-        judged.sort_unstable();
-        Self { held, trained_on, judged }
+        order.truncate(LEARN_ROWS);
+        order.sort_unstable();
+        Self { held, used: order }
+    }
+}
+
+/// The nearest rows of each in the space of a clustering.
+fn nearest(model: &Model, rows: &[f32], p: usize, k: usize) -> Neighbours {
+    let (images, weights) = match &model.metric {
+        Some(metric) => {
+            let images = represent::images(rows, p, metric);
+            let weights = represent::weights(&images, p);
+            (Cow::Owned(images), weights)
+        }
+        None => (Cow::Borrowed(rows), Vec::new()),
+    };
+    let search = Search { rows: &images, n_cols: p, affinity: &model.affinity, weights: &weights };
+    match model.affinity {
+        Affinity::Pursuit => pursue(&search, &images, k, Own::Same),
+        _ => search.nearest(&images, &weights, k, true),
     }
 }
 
@@ -45,34 +63,32 @@ fn gather<T: Copy>(from: &[T], d: usize, which: &[usize]) -> Vec<T> {
 }
 
 impl Job<'_> {
-    /// Trains a head and keeps it if its clusters code held-out rows in fewer bits than the projection's.
+    /// Trains a head and keeps it if its clusters code rows in fewer bits than the projection's, both those held out of the code and all.
     pub(crate) fn learned(&self, projected: Outcome, clusters: usize, learner: &dyn Learner) -> Result<Outcome> {
         observe::phase(self.observer, "learn", None);
-        let Split { held, trained_on, judged } = Split::new(self.features.n_rows(), self.seed);
-        let transform = self.sources[0].principal.transform(DIRECTIONS, 0.0);
+        let Split { held, used } = Split::new(self.features.n_rows(), self.seed);
+        // Rows as the projection prepared them, with its neighbours as views: what it chose without labels is what there is to learn.
+        let transform = projected.model.transform.clone();
         let p = transform.n_out();
         let rows = transform.apply(self.features.values());
-        let own = gather(&rows, p, &trained_on);
-        let search = Search { rows: &own, n_cols: p, affinity: &Affinity::Cosine, weights: &[] };
-        let near = search.nearest(&own, &[], VIEWS, true);
-        let judged_rows = gather(&rows, p, &judged);
-        let judged_mass = gather(&self.mass, 1, &judged);
-        let judged_coded = gather(&self.coded.0, self.coded.1, &judged);
-        let judged_held = gather(&held, 1, &judged);
-        let clusters_judged = clusters.min(judged.len() - 1);
+        let own = gather(&rows, p, &used);
+        let near = nearest(&projected.model, &own, p, VIEWS);
+        let own_mass = gather(&self.mass, 1, &used);
+        let coded = gather(&self.coded.0, self.coded.1, &used);
+        let own_held = gather(&held, 1, &used);
+        let clusters_judged = clusters.min(used.len() - 1);
         let mut snapshots = Vec::new();
         let mut judge = |head: &Head| -> Result<f64> {
-            let space = Space::learned(&transform, head, &judged_rows, &judged_mass, GRAPHS[0].0);
+            let space = Space::learned(&transform, head, &own, &own_mass, GRAPHS[0].0);
             let tie = self.tie(&space, GRAPHS[0], clusters_judged)?;
             let labels = self.partition(&space, &tie, Recipe::Spectral, clusters_judged, TRIAL_STARTS).labels;
-            let (rows, d) = (&judged_coded, self.coded.1);
-            let length = coding::held_out_length(rows, d, &judged_mass, &labels, clusters_judged, &judged_held)?;
+            let length = coding::held_out_length(&coded, self.coded.1, &own_mass, &labels, clusters_judged, &own_held)?;
             observe::metric(self.observer, "held-out bits", length);
             snapshots.push(length);
             Ok(length)
         };
         let weights = match self.features.weights() {
-            Some(_) => gather(&self.mass, 1, &trained_on),
+            Some(_) => own_mass.clone(),
             None => Vec::new(),
         };
         let problem =
@@ -81,7 +97,7 @@ impl Job<'_> {
         let largest = self.graphs().iter().map(|g| g.0).max().unwrap_or(1);
         let mut contest = Contest::default();
         let space = Space::learned(&transform, &head, &rows, &self.mass, largest);
-        self.enter(space, clusters, &[Recipe::Spectral], &mut contest, 1)?;
+        self.enter(space, clusters, self.recipes(), &mut contest, 1)?;
         let trained = self.finish(contest, clusters, projected.summary.count.clone())?;
         self.better(projected, trained, clusters, &held, snapshots)
     }
@@ -99,29 +115,38 @@ impl Job<'_> {
             coding::held_out_length(&self.coded.0, self.coded.1, &self.mass, &outcome.labels, clusters, held)
         };
         let (held_out, projection_held_out) = (bits(&trained)?, bits(&projected)?);
-        let kept = held_out < projection_held_out;
-        let other = if kept { &projected } else { &trained };
-        let mut ranks: Vec<usize> = other.clusters.iter().map(|c| c.subspace.dim()).collect();
-        ranks.sort_unstable();
+        let [coding_length, projection_coding_length] = [&trained, &projected].map(|o| o.summary.coding_length);
+        let kept = held_out < projection_held_out && coding_length < projection_coding_length;
         let learned = Learned {
             kept,
             held_out,
             projection_held_out,
+            coding_length,
+            projection_coding_length,
             snapshots,
-            other_rank: ranks[ranks.len() / 2],
-            other_labels: other.labels.clone(),
+            trained: self.shape(&trained)?,
+            projection: self.shape(&projected)?,
         };
-        if kept {
-            trained.summary.chosen += projected.summary.candidates.len();
-            trained.summary.candidates.splice(0..0, std::mem::take(&mut projected.summary.candidates));
-            trained.summary.learned = Some(learned);
-            return Ok(trained);
+        let mut candidates = std::mem::take(&mut projected.summary.candidates);
+        trained.summary.chosen += candidates.len();
+        candidates.append(&mut trained.summary.candidates);
+        let (mut best, other) = if kept { (trained, projected) } else { (projected, trained) };
+        if !kept {
+            best.summary.warnings.push(format!(
+                "the trained head codes held-out rows in {held_out:.2} bits and all in {coding_length:.2}, the projection in \
+                 {projection_held_out:.2} and {projection_coding_length:.2}: the projection is kept"
+            ));
         }
-        projected.summary.warnings.push(format!(
-            "the trained head codes held-out rows in {held_out:.2} bits, the projection in {projection_held_out:.2}: the projection is kept"
-        ));
-        projected.summary.candidates.append(&mut trained.summary.candidates);
-        projected.summary.learned = Some(learned);
-        Ok(projected)
+        best.summary.candidates = candidates;
+        best.summary.learned = Some(learned);
+        best.other = Some(Box::new(other));
+        Ok(best)
+    }
+
+    fn shape(&self, outcome: &Outcome) -> Result<Shape> {
+        let mut ranks: Vec<usize> = outcome.clusters.iter().map(|c| c.subspace.dim()).collect();
+        ranks.sort_unstable();
+        let rank_of_all = describe::rank_of_all(&outcome.representation, outcome.n_dims, &self.mass)?;
+        Ok(Shape { dimensions: outcome.n_dims, rank: ranks[ranks.len() / 2], rank_of_all })
     }
 }

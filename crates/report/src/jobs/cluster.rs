@@ -84,12 +84,33 @@ fn learned(value: &Value) -> String {
     };
     let kept =
         if value["kept"].as_bool() == Some(true) { "The trained head was kept" } else { "The projection was kept" };
-    let text = format!(
-        "{kept}: rows held out cost {} bits each under its clusters, {} under the projection's.",
-        significant(trained, 4),
-        significant(projected, 4)
-    );
-    paragraphs([text.as_str()], "")
+    let text =
+        format!("{kept}. The head is kept if its clusters code rows in fewer bits, both those held out and all.");
+    let scored = value["trained"]["accuracy"].is_f64();
+    let whole = |v: &Value| v.as_u64().map_or("-".into(), count);
+    let length = |name: &str| value[name].as_f64().map_or("-".into(), |v| significant(v, 4));
+    let sides = [
+        ("trained head", "trained", trained, length("coding_length")),
+        ("projection", "projection", projected, length("projection_coding_length")),
+    ];
+    let rows: Vec<Vec<String>> = sides
+        .into_iter()
+        .map(|(title, name, bits, all)| {
+            let side = &value[name];
+            let mut row = vec![title.to_string(), significant(bits, 4), all];
+            row.extend(["dimensions", "rank", "rank_of_all"].map(|k| whole(&side[k])));
+            if scored {
+                row.push(side["accuracy"].as_f64().map_or("-".into(), percent));
+                row.push(side["nmi"].as_f64().map_or("-".into(), |v| significant(v, 3)));
+            }
+            row
+        })
+        .collect();
+    let mut head = vec!["", "held-out bits", "bits of all rows", "values", "middle rank (95 %)", "rank of all rows"];
+    if scored {
+        head.extend(["accuracy", "NMI"]);
+    }
+    paragraphs([text.as_str()], "") + &table(&head, 1, &rows)
 }
 
 /// What was tried, best first.

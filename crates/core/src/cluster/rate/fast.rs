@@ -1,55 +1,47 @@
-//! A shortcut to the rates: columns of the membership as a shared background with few corrections.
+//! A shortcut to the rates: columns of the membership as deviations from the mean column of their group.
 //!
-//! Column `j` of group `k` is taken as `b_j h_k + Σ_{i ∈ I_j} D_i e_i`: `h_k` is the mean column of the group, `I_j` are the `s` rows where
-//! they differ most, `D_i` of either sign makes those entries exact and `b_j` keeps the mass. With the eigenvectors `U` of
-//! `S_k = Σ h_ik z_i z_iᵀ`, `T = (I + c b_j Λ)⁻¹` and `F = |D|^½ Z_I U T^½`, both determinant and inverse come from
-//! `N = sign(D) + c F Fᵀ` of side `s`:
+//! A group of `m` columns with mean column `h` shares `H = I + c Σ_i h_i z_i z_iᵀ`, `W = c H⁻¹` and the products `g_il = z_iᵀ W z_l`.
+//! With the deviations `D_i = γ_ij − h_i` of column `j`, exactly
 //!
-//! `logdet(I + c M_j) = Σ_l log(1 + c b_j λ_l) + log |det N|`,  `W_j = c U T^½ (I − c Fᵀ N⁻¹ F) T^½ Uᵀ`.
+//! `logdet(I + c M_j) = logdet H + logdet(I + D g)`.
 //!
-//! That is exact algebra for the approximate column (Woodbury and the determinant lemma). `R` and `Rc` nearly cancel in the gradient, so
-//! a value that is right to a per cent says nothing: [`Shortcut`] compares gradients with the exact ones every so often, and
-//! takes more corrections, or none, where they disagree.
+//! Deviations are large against `H` along single rows (a column's nearest neighbours), so a series in `D` diverges. What a row does alone
+//! is therefore summed up to all orders, and only what pairs of rows do together is taken to second order: with
+//! `E_i = D_i / (1 + D_i g_ii)`
+//!
+//! `logdet(I + D g) ≈ Σ_i log(1 + D_i g_ii) − ½ Σ_{i≠l} E_i E_l g_il²`.
+//!
+//! The gradient is that of this sum. All of it is four matrix products per group, and one factorization instead of `m`. `R` and
+//! `Rc` nearly cancel in the gradient, so a value that is right to a per cent says nothing: [`Shortcut`] compares gradients
+//! with the exact ones every so often, and takes more groups, or none, where they disagree.
 
 use rayon::prelude::*;
-use subspan_linalg::{Mat, Real, cholesky, eigh, gemm, par_weighted_gram};
+use subspan_linalg::{Mat, Real, cholesky, gemm, par_weighted_gram};
 
 use super::super::kmeans::kmeans;
 use super::{Columns, Gradient, Rates, rate_gradient, whole_rate};
-use crate::draw::Stream;
 use crate::error::Result;
 
-/// Corrections per column to begin with.
-const CORRECTIONS: usize = 64;
-/// Groups of columns at most, and the fewest columns of a group on average.
-const GROUPS: (usize, usize) = (16, 64);
-/// Random directions in which columns are compared to make groups.
-const DIRECTIONS: usize = 16;
-/// Columns whose corrections are added up by one product.
-const STACK: usize = 32;
-/// Corrections smaller than this are none.
-const NEGLIGIBLE: f64 = 1e-12;
+/// Groups of columns to begin with, and the fewest columns of a group on average.
+const GROUPS: usize = 16;
+const GROUP_COLUMNS: usize = 64;
 
-/// Groups of alike columns of a membership (`n x n`): any grouping is valid, a good one makes the shortcut accurate.
-pub fn groups<T: Real>(membership: &[T], n: usize, seed: u64) -> Vec<u32> {
-    let count = (n / GROUPS.1).clamp(1, GROUPS.0);
-    let stream = Stream::new(seed, "column groups");
-    let directions: Vec<T> = (0..n)
-        .flat_map(|i| {
-            let mut rng = stream.rng(i as u64);
-            (0..DIRECTIONS).map(move |_| T::from_f64(rng.normal())).collect::<Vec<_>>()
-        })
-        .collect();
-    // Two steps along the membership: noise of single entries averages out.
-    let (mut once, mut twice) = (vec![T::default(); n * DIRECTIONS], vec![T::default(); n * DIRECTIONS]);
-    gemm::mul(membership, n, &directions, DIRECTIONS, &mut once);
-    gemm::mul(membership, n, &once, DIRECTIONS, &mut twice);
+/// `count` groups of alike columns of a membership (`n x n`), by the rows averaged twice over it: any grouping is valid, a good
+/// one makes the shortcut accurate.
+///
+/// # Panics
+/// If the shapes do not fit each other, or there are not between one group and one per column.
+pub fn groups<T: Real>(membership: &[T], rows: &[T], d: usize, count: usize, seed: u64) -> Vec<u32> {
+    let n = rows.len() / d;
+    let (mut once, mut twice) = (vec![T::default(); n * d], vec![T::default(); n * d]);
+    gemm::mul(membership, n, rows, d, &mut once);
+    gemm::mul(membership, n, &once, d, &mut twice);
     let points: Vec<f32> = twice.iter().map(|v| v.to_f64() as f32).collect();
-    kmeans(&points, DIRECTIONS, &vec![1.0; n], count, 1, seed).swap_remove(0).labels
+    kmeans(&points, d, &vec![1.0; n], count, 1, seed).swap_remove(0).labels
 }
 
-/// `R`, `Rc` and the gradient of `R − Rc` like [`rate_gradient`] with columns that weigh one each, with `corrections` per column
-/// against the mean of its group. Cost: about `B (2 s² d + 2 s d²)` flop and `B d²` per group.
+/// `R`, `Rc` and the gradient of `R − Rc` like [`rate_gradient`] with columns that weigh one each, by deviations from the mean columns of
+/// `groups`; a group of one column is exact. Cost: `4 B² d` flop per group and `4 B³`.
 ///
 /// # Errors
 /// [`crate::Error::Linalg`] for values that are not finite.
@@ -62,63 +54,45 @@ pub fn fast_rate_gradient<T: Real>(
     membership: &[T],
     eps2: f64,
     groups: &[u32],
-    corrections: usize,
 ) -> Result<Gradient<T>> {
     let n = rows.len() / d;
     assert!(membership.len() == n * n && groups.len() == n, "a square membership and one group per column");
     let (whole, mut gradient) = whole_rate(rows, d, eps2)?;
-    let mut columns = vec![T::default(); n * n];
-    transpose(membership, n, &mut columns);
     let doubles: Vec<f64> = rows.iter().map(|v| v.to_f64()).collect();
-    let task =
-        Task { rows, doubles: &doubles, columns: &columns, d, c: d as f64 / eps2, corrections: corrections.min(n) };
+    let task = Task { rows, doubles: &doubles, membership, d, c: d as f64 / eps2 };
     let count = groups.iter().max().map_or(0, |g| *g as usize + 1);
-    let parts: Vec<Result<Part<T>>> =
-        (0..count).into_par_iter().map(|k| task.group((0..n).filter(|j| groups[*j] as usize == k).collect())).collect();
-    let (mut sum, mut by_column) = (0.0, vec![T::default(); n * n]);
-    for part in parts {
-        let part = part?;
-        sum += part.rate;
-        gradient
-            .iter_mut()
-            .zip(&part.rows)
-            .for_each(|(g, p)| *g = T::from_f64(g.to_f64() - 2.0 / n as f64 * p.to_f64()));
-        for (j, column) in part.members.iter().zip(part.columns.chunks_exact(n)) {
-            by_column[j * n..(j + 1) * n].copy_from_slice(column);
-        }
-    }
-    let mut by_membership = vec![T::default(); n * n];
-    transpose(&by_column, n, &mut by_membership);
+    let parts: Vec<Result<Part<T>>> = (0..count)
+        .map(|k| (0..n).filter(|j| groups[*j] as usize == k).collect::<Vec<_>>())
+        .filter(|members| !members.is_empty())
+        .collect::<Vec<_>>()
+        .into_par_iter()
+        .map(|members| task.group(members))
+        .collect();
+    let parts = parts.into_iter().collect::<Result<Vec<_>>>()?;
     let scale = -1.0 / n as f64;
-    by_membership.par_iter_mut().for_each(|g| *g = T::from_f64(scale * g.to_f64()));
-    Ok(Gradient { rates: Rates { whole, parts: sum / n as f64 }, rows: gradient, membership: by_membership })
-}
-
-/// Side of a tile of a transposition: two tiles stay in the first-level cache.
-const TILE: usize = 32;
-
-fn transpose<T: Real>(from: &[T], n: usize, to: &mut [T]) {
-    to.par_chunks_mut(TILE * n).enumerate().for_each(|(block, to)| {
-        for first in (0..n).step_by(TILE) {
-            for (r, row) in to.chunks_exact_mut(n).enumerate() {
-                let j = block * TILE + r;
-                for i in first..n.min(first + TILE) {
-                    row[i] = from[i * n + j];
-                }
+    let mut by_membership = vec![T::default(); n * n];
+    by_membership.par_chunks_mut(n).zip(gradient.par_chunks_mut(d)).enumerate().for_each(|(i, (columns, row))| {
+        for part in &parts {
+            let m = part.members.len();
+            for (j, v) in part.members.iter().zip(&part.columns[i * m..(i + 1) * m]) {
+                columns[*j] = T::from_f64(scale * v.to_f64());
+            }
+            for (g, v) in row.iter_mut().zip(&part.rows[i * d..(i + 1) * d]) {
+                *g = T::from_f64(g.to_f64() + scale * v.to_f64());
             }
         }
     });
+    let parts = parts.iter().map(|p| p.rate).sum::<f64>() / n as f64;
+    Ok(Gradient { rates: Rates { whole, parts }, rows: gradient, membership: by_membership })
 }
 
 /// What all groups share.
 struct Task<'a, T> {
     rows: &'a [T],
     doubles: &'a [f64],
-    /// The membership's columns, one after the other.
-    columns: &'a [T],
+    membership: &'a [T],
     d: usize,
     c: f64,
-    corrections: usize,
 }
 
 /// What a group adds.
@@ -126,206 +100,147 @@ struct Part<T> {
     members: Vec<usize>,
     /// `Σ_j logdet(I + c M_j)`.
     rate: f64,
-    /// `Σ_j g_ij W_j z_i`, `n x d`.
+    /// Its gradient with respect to the rows, `n x d`.
     rows: Vec<T>,
-    /// `z_iᵀ W_j z_i`, one row per member `j`.
+    /// Its gradient with respect to the members' columns, `n x m`.
     columns: Vec<T>,
 }
 
-/// A column as background and corrections.
-struct Column {
-    background: f64,
-    /// Rows and what is added to the background there.
-    corrections: Vec<(usize, f64)>,
-}
+/// Rows whose products with all others are in memory at a time: together they stay in a core's cache.
+const TILE: usize = 64;
 
 impl<T: Real> Task<'_, T> {
     fn group(&self, members: Vec<usize>) -> Result<Part<T>> {
-        let (d, n, c) = (self.d, self.rows.len() / self.d, self.c);
-        if members.is_empty() {
-            let rows = vec![T::default(); n * d];
-            return Ok(Part { members, rate: 0.0, rows, columns: Vec::new() });
-        }
-        let mut shared = vec![0.0; n];
-        for j in &members {
-            shared.iter_mut().zip(&self.columns[j * n..(j + 1) * n]).for_each(|(h, g)| *h += g.to_f64());
-        }
-        shared.iter_mut().for_each(|h| *h /= members.len() as f64);
-        let eigen = eigh(&par_weighted_gram(self.doubles, d, &shared))?;
-        let values: Vec<f64> = eigen.values.iter().map(|v| v.max(0.0)).collect();
-        let basis: Vec<T> = eigen.vectors.as_slice().iter().map(|v| T::from_f64(*v)).collect();
+        let (d, n, m) = (self.d, self.rows.len() / self.d, members.len());
+        let mut columns = Vec::with_capacity(n * m);
+        self.membership.chunks_exact(n).for_each(|row| columns.extend(members.iter().map(|j| row[*j])));
+        let sums = columns.chunks_exact(m).map(|row| row.iter().map(|v| v.to_f64()).sum::<f64>());
+        let shared: Vec<f64> = sums.map(|sum| sum / m as f64).collect();
+        let gram = par_weighted_gram(self.doubles, d, &shared);
+        let factor = cholesky(&Mat::from_fn(d, d, |i, j| f64::from(u8::from(i == j)) + self.c * gram[(i, j)]))?;
+        let weight: Vec<T> = factor.inverse().as_slice().iter().map(|v| T::from_f64(self.c * v)).collect();
         let mut turned = vec![T::default(); n * d];
-        gemm::mul(self.rows, d, &basis, d, &mut turned);
-
-        let mut added = vec![T::default(); n * d];
-        // Σ_j b_j W_j in the group's basis: a diagonal less stacked products.
-        let (mut diagonal, mut product) = (vec![0.0; d], vec![0.0; d * d]);
-        let (mut rate, mut total) = (0.0, 0.0);
-        let mut exact = Vec::with_capacity(members.len());
-        for stack in members.chunks(STACK) {
-            let (mut left, mut right) = (Vec::new(), Vec::new());
-            for j in stack {
-                let column = self.column(*j, &shared);
-                let b = column.background;
-                total += b;
-                let roots: Vec<f64> = values.iter().map(|v| (1.0 + c * b * v).sqrt().recip()).collect();
-                diagonal.iter_mut().zip(&roots).for_each(|(s, r)| *s += b * r * r);
-                let corrected = self.corrected(&column, &turned, &roots)?;
-                rate += corrected.log_det - 2.0 * roots.iter().map(|r| r.ln()).sum::<f64>();
-                let scale = T::from_f64(c * b);
-                for ((f, q), (i, by)) in
-                    corrected.f.chunks_exact(d).zip(corrected.q.chunks_exact(d)).zip(&column.corrections)
-                {
-                    let own = T::from_f64(c * by.abs().sqrt());
-                    let to = &mut added[i * d..(i + 1) * d];
-                    for l in 0..d {
-                        let root = T::from_f64(roots[l]);
-                        let rotated = q[l] * root;
-                        left.push(scale * f[l] * root);
-                        right.push(rotated);
-                        to[l] += own * rotated;
-                    }
-                }
-                exact.push((column.corrections, corrected.quadratic));
-            }
-            if !left.is_empty() {
-                let mut part = vec![T::default(); d * d];
-                gemm::transposed_mul(&left, d, &right, d, &mut part);
-                product.iter_mut().zip(&part).for_each(|(s, p)| *s += p.to_f64());
-            }
-        }
-        let weight: Vec<T> = (0..d * d)
-            .map(|at| {
-                let (i, j) = (at / d, at % d);
-                let symmetric = 0.5 * (product[at] + product[j * d + i]);
-                T::from_f64(c * (if i == j { diagonal[i] } else { 0.0 } - symmetric))
-            })
-            .collect();
-        let mut images = vec![T::default(); n * d];
-        gemm::mul(&turned, d, &weight, d, &mut images);
-        let mut typical = Vec::with_capacity(n);
-        for ((image, row), (sum, h)) in
-            images.chunks_exact(d).zip(turned.chunks_exact(d)).zip(added.chunks_exact_mut(d).zip(&shared))
-        {
-            let dot: f64 = image.iter().zip(row).map(|(a, b)| a.to_f64() * b.to_f64()).sum();
-            typical.push(T::from_f64(if total > 0.0 { dot / total } else { 0.0 }));
-            let h = T::from_f64(*h);
-            sum.iter_mut().zip(image).for_each(|(s, v)| *s += h * *v);
-        }
-        let mut rows = vec![T::default(); n * d];
-        gemm::mul_transposed(&added, &basis, d, &mut rows);
-        let mut columns = Vec::with_capacity(members.len() * n);
-        for (corrections, quadratic) in exact {
-            let from = columns.len();
-            columns.extend_from_slice(&typical);
-            corrections.iter().zip(quadratic).for_each(|((i, _), q)| columns[from + i] = T::from_f64(q));
-        }
-        Ok(Part { members, rate, rows, columns })
-    }
-
-    /// Background and corrections of column `j` against the group's mean.
-    fn column(&self, j: usize, shared: &[f64]) -> Column {
-        let n = shared.len();
-        let column = &self.columns[j * n..(j + 1) * n];
-        let mut order: Vec<(f64, usize)> =
-            column.iter().zip(shared).enumerate().map(|(i, (g, h))| ((g.to_f64() - h).abs(), i)).collect();
-        if self.corrections < n {
-            // Largest first, ties by the smaller row.
-            order.select_nth_unstable_by(self.corrections, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-            order.truncate(self.corrections);
-        }
-        let mut chosen: Vec<usize> = order.into_iter().map(|o| o.1).collect();
-        chosen.sort_unstable();
-        let (mass, whole): (f64, f64) = (column.iter().map(|g| g.to_f64()).sum(), shared.iter().sum());
-        let (own, common) =
-            chosen.iter().fold((0.0, 0.0), |(own, common), i| (own + column[*i].to_f64(), common + shared[*i]));
-        let left = whole - common;
-        let background = if left > NEGLIGIBLE { ((mass - own) / left).max(0.0) } else { 0.0 };
-        let by = |i: usize| column[i].to_f64() - background * shared[i];
-        let mut corrections: Vec<(usize, f64)> =
-            chosen.iter().map(|i| (*i, by(*i))).filter(|c| c.1.abs() > NEGLIGIBLE).collect();
-        // What is added before what is taken away: each kind is then a block of its own.
-        corrections.sort_by_key(|c| c.1 < 0.0);
-        Column { background, corrections }
-    }
-
-    /// What the corrections of a column come to, for rows turned into the group's basis.
-    fn corrected(&self, column: &Column, turned: &[T], roots: &[f64]) -> Result<Corrected<T>> {
-        let (d, s) = (self.d, column.corrections.len());
-        let roots: Vec<T> = roots.iter().map(|r| T::from_f64(*r)).collect();
-        let mut f = Vec::with_capacity(s * d);
-        for (i, by) in &column.corrections {
-            let by = T::from_f64(by.abs().sqrt());
-            f.extend(turned[i * d..(i + 1) * d].iter().zip(&roots).map(|(v, r)| by * *v * *r));
-        }
-        if s == 0 {
-            return Ok(Corrected { f, q: Vec::new(), log_det: 0.0, quadratic: Vec::new() });
-        }
-        let mut gram = vec![T::default(); s * s];
-        gemm::mul_transposed(&f, &f, d, &mut gram);
-        let added = column.corrections.iter().take_while(|c| c.1 > 0.0).count();
-        let entry = |i: usize, j: usize| 0.5 * self.c * (gram[i * s + j].to_f64() + gram[j * s + i].to_f64());
-        let (inverse, log_det) = signed_inverse(&entry, added, s)?;
-        let inverse: Vec<T> = inverse.as_slice().iter().map(|v| T::from_f64(*v)).collect();
-        let mut q = vec![T::default(); s * d];
-        gemm::mul(&inverse, s, &f, d, &mut q);
-        let quadratic = f
+        gemm::mul_here(self.rows, d, &weight, d, &mut turned);
+        let own: Vec<T> = turned
             .chunks_exact(d)
-            .zip(q.chunks_exact(d))
-            .zip(&column.corrections)
-            .map(|((f, q), (_, by))| self.c / by * f.iter().zip(q).map(|(a, b)| a.to_f64() * b.to_f64()).sum::<f64>())
+            .zip(self.doubles.chunks_exact(d))
+            .map(|(y, z)| T::from_f64(y.iter().zip(z).map(|(y, z)| y.to_f64() * z).sum()))
             .collect();
-        Ok(Corrected { f, q, log_det, quadratic })
-    }
-}
 
-/// `(diag(±1) + G)⁻¹` and the logarithm of its determinant's absolute value, for a positive semidefinite `G` of side `s` and signs
-/// that are positive for the first `added` rows. The first block is eliminated; what is left of the second is negative definite,
-/// because the approximate column has no negative entry.
-fn signed_inverse(g: &dyn Fn(usize, usize) -> f64, added: usize, s: usize) -> Result<(Mat, f64)> {
-    let unit = |i: usize, j: usize| f64::from(u8::from(i == j));
-    let (first_inverse, first_log_det) = match added {
-        0 => (Mat::zeros(0, 0), 0.0),
-        _ => {
-            let first = cholesky(&Mat::from_fn(added, added, |i, j| unit(i, j) + g(i, j)))?;
-            (first.inverse(), first.log_det())
+        // Columns become T = 1/(1 + D g_ii) beside E = D T.
+        let mut rate = m as f64 * factor.log_det();
+        let mut effective = Vec::with_capacity(n * m);
+        for ((row, h), q) in columns.chunks_exact_mut(m).zip(&shared).zip(&own) {
+            rate += log_product(row.iter().map(|v| 1.0 + (v.to_f64() - h) * q.to_f64()));
+            for v in row {
+                let deviation = v.to_f64() - h;
+                let damped = 1.0 / (1.0 + deviation * q.to_f64());
+                *v = T::from_f64(damped);
+                effective.push(T::from_f64(deviation * damped));
+            }
         }
-    };
-    if added == s {
-        return Ok((first_inverse, first_log_det));
+        let (mut images, mut typical) = (vec![T::default(); n * d], vec![0.0; n]);
+        let mut scratch = Scratch::new(n, m);
+        for (tile, images) in images.chunks_mut(TILE * d).enumerate() {
+            let (first, count) = (tile * TILE, images.len() / d);
+            rate -= 0.5 * self.pairs(first, count, &turned, &effective, &mut scratch);
+            for (i, (pair, weights)) in
+                scratch.pairs[..count * m].chunks_exact(m).zip(scratch.weights.chunks_exact_mut(n)).enumerate()
+            {
+                let at = first + i;
+                let own_effective = &effective[at * m..(at + 1) * m];
+                let on_own: T =
+                    own_effective.iter().zip(pair).fold(T::default(), |sum, (e, s)| sum + (*e + *s * *e * *e));
+                weights[at] = on_own;
+                // P = g_ii T − S T².
+                let mut sum = 0.0;
+                for (v, s) in columns[at * m..(at + 1) * m].iter_mut().zip(pair) {
+                    *v = *v * (own[at] - *s * *v);
+                    sum += v.to_f64();
+                }
+                typical[at] = sum;
+            }
+            gemm::mul_here(&scratch.weights[..count * n], n, &turned, d, images);
+        }
+        // z_iᵀ (m W − N) with N = Σ_il A_il W z_i z_lᵀ W: what the shared part does.
+        let mut shared_weight = vec![T::default(); d * d];
+        gemm::transposed_mul_here(&turned, d, &images, d, &mut shared_weight);
+        for (at, v) in shared_weight.iter_mut().enumerate() {
+            *v = T::from_f64(m as f64) * weight[at] - *v;
+        }
+        let mut through = vec![T::default(); n * d];
+        gemm::mul_here(self.rows, d, &shared_weight, d, &mut through);
+        let two = T::from_f64(2.0);
+        for (i, ((image, through), z)) in
+            images.chunks_exact_mut(d).zip(through.chunks_exact(d)).zip(self.doubles.chunks_exact(d)).enumerate()
+        {
+            let dot: f64 = through.iter().zip(z).map(|(v, z)| v.to_f64() * z).sum();
+            let common = T::from_f64((dot - typical[i]) / m as f64);
+            columns[i * m..(i + 1) * m].iter_mut().for_each(|v| *v += common);
+            let h = T::from_f64(shared[i]);
+            image.iter_mut().zip(through).for_each(|(v, t)| *v = two * (*v + h * *t));
+        }
+        Ok(Part { members, rate, rows: images, columns })
     }
-    let taken = s - added;
-    let between = Mat::from_fn(added, taken, |i, j| g(i, added + j));
-    let mapped = first_inverse.mul(&between);
-    let gained = between.transpose().mul(&mapped);
-    let second = cholesky(&Mat::from_fn(taken, taken, |i, j| {
-        unit(i, j) - g(added + i, added + j) + 0.5 * (gained[(i, j)] + gained[(j, i)])
-    }))?;
-    let second_inverse = second.inverse();
-    let side = mapped.mul(&second_inverse);
-    let corner = side.mul(&mapped.transpose());
-    let inverse = Mat::from_fn(s, s, |i, j| match (i < added, j < added) {
-        (true, true) => first_inverse[(i, j)] - corner[(i, j)],
-        (true, false) => side[(i, j - added)],
-        (false, true) => side[(j, i - added)],
-        (false, false) => -second_inverse[(i - added, j - added)],
-    });
-    Ok((inverse, first_log_det + second.log_det()))
+
+    /// Products of `count` rows from `first` on with all rows: leaves `S = (g∘g)₀ E` in `pairs` and `−(E Eᵀ ∘ g)₀` in `weights`, where
+    /// `₀` leaves out the diagonal; `Σ E S` of these rows.
+    fn pairs(&self, first: usize, count: usize, turned: &[T], effective: &[T], scratch: &mut Scratch<T>) -> f64 {
+        let (d, n) = (self.d, self.rows.len() / self.d);
+        let m = effective.len() / n;
+        let Scratch { products, weights, pairs } = scratch;
+        let (products, weights, pairs) =
+            (&mut products[..count * n], &mut weights[..count * n], &mut pairs[..count * m]);
+        let own = &effective[first * m..(first + count) * m];
+        gemm::mul_transposed_here(&turned[first * d..(first + count) * d], self.rows, d, products);
+        gemm::mul_transposed_here(own, effective, m, weights);
+        for (i, (g, w)) in products.chunks_exact_mut(n).zip(weights.chunks_exact_mut(n)).enumerate() {
+            g[first + i] = T::default();
+            for (g, w) in g.iter_mut().zip(w) {
+                *w = T::default() - *w * *g;
+                *g = *g * *g;
+            }
+        }
+        gemm::mul_here(products, n, effective, m, pairs);
+        own.iter().zip(pairs.iter()).map(|(e, s)| e.to_f64() * s.to_f64()).sum()
+    }
 }
 
-/// The corrections of a column: `F`, `N⁻¹ F` (`s x d` each), `log |det N|`, and `z_iᵀ W z_i` of the corrected rows.
-struct Corrected<T> {
-    f: Vec<T>,
-    q: Vec<T>,
-    log_det: f64,
-    quadratic: Vec<f64>,
+/// A tile's products with all rows.
+struct Scratch<T> {
+    products: Vec<T>,
+    weights: Vec<T>,
+    pairs: Vec<T>,
+}
+
+impl<T: Real> Scratch<T> {
+    fn new(n: usize, m: usize) -> Self {
+        let zeros = |len: usize| vec![T::default(); len];
+        Self { products: zeros(TILE * n), weights: zeros(TILE * n), pairs: zeros(TILE * m) }
+    }
+}
+
+/// Factors whose product is far from the ends of the range: each is between `1/(1 + c)` and `1 + c`.
+const FACTORS: usize = 16;
+
+/// The logarithm of a product, one logarithm for several factors.
+fn log_product(factors: impl Iterator<Item = f64>) -> f64 {
+    let (mut sum, mut product) = (0.0, 1.0);
+    for (at, factor) in factors.enumerate() {
+        product *= factor.max(f64::EPSILON);
+        if at % FACTORS == FACTORS - 1 {
+            sum += product.ln();
+            product = 1.0;
+        }
+    }
+    sum + product.ln()
 }
 
 /// How a shortcut compares with the exact rates on the same batch.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Verdict {
-    /// Corrections per column.
-    pub corrections: usize,
+    /// Groups of columns.
+    pub groups: usize,
     /// Cosine of both gradients with respect to the rows.
     pub rows: f64,
     /// Cosine of both gradients with respect to the affinity.
@@ -347,7 +262,7 @@ const PAUSE: usize = 100;
 #[derive(Debug, Clone)]
 pub struct Shortcut {
     seed: u64,
-    corrections: usize,
+    groups: usize,
     steps: usize,
     /// Steps before which everything is exact.
     paused: usize,
@@ -357,7 +272,7 @@ pub struct Shortcut {
 impl Shortcut {
     /// A shortcut that has yet to be compared; the seed is that of the groups.
     pub fn new(seed: u64) -> Self {
-        Self { seed, corrections: CORRECTIONS, steps: 0, paused: 0, verdicts: Vec::new() }
+        Self { seed, groups: GROUPS, steps: 0, paused: 0, verdicts: Vec::new() }
     }
 
     /// Every comparison so far.
@@ -384,34 +299,37 @@ impl Shortcut {
             return rate_gradient(rows, d, membership, eps2, Columns::Unit);
         }
         let n = rows.len() / d;
-        let groups = groups(membership, n, self.seed);
+        let shortcut = |count: usize| {
+            let groups = groups(membership, rows, d, count, self.seed);
+            fast_rate_gradient(rows, d, membership, eps2, &groups)
+        };
         if step != self.paused && !step.is_multiple_of(EVERY) {
-            return fast_rate_gradient(rows, d, membership, eps2, &groups, self.corrections);
+            return shortcut(self.groups);
         }
         let exact = rate_gradient(rows, d, membership, eps2, Columns::Unit)?;
         let affinity = through(&exact.membership);
-        while 4 * self.corrections < n {
-            let fast = fast_rate_gradient(rows, d, membership, eps2, &groups, self.corrections)?;
-            let verdict = verdict(self.corrections, [&exact, &fast], [&affinity, &through(&fast.membership)]);
+        while self.groups * GROUP_COLUMNS <= n {
+            let fast = shortcut(self.groups)?;
+            let verdict = verdict(self.groups, [&exact, &fast], [&affinity, &through(&fast.membership)]);
             self.verdicts.push(verdict);
             if verdict.accepted {
                 return Ok(exact);
             }
-            self.corrections *= 2;
+            self.groups *= 2;
         }
-        // Too many corrections to save anything.
-        (self.corrections, self.paused) = (CORRECTIONS, self.steps + PAUSE);
+        // Too many groups to save anything.
+        (self.groups, self.paused) = (GROUPS, self.steps + PAUSE);
         Ok(exact)
     }
 }
 
-fn verdict<T: Real>(corrections: usize, [exact, fast]: [&Gradient<T>; 2], affinity: [&[f64]; 2]) -> Verdict {
+fn verdict<T: Real>(groups: usize, [exact, fast]: [&Gradient<T>; 2], affinity: [&[f64]; 2]) -> Verdict {
     let doubles = |values: &[T]| -> Vec<f64> { values.iter().map(|v| v.to_f64()).collect() };
     let rows = cosine(&doubles(&exact.rows), &doubles(&fast.rows));
     let affinity = cosine(affinity[0], affinity[1]);
     let parts = (fast.rates.parts / exact.rates.parts - 1.0).abs();
     let accepted = rows >= GATE[0] && affinity >= GATE[1] && parts <= GATE[2];
-    Verdict { corrections, rows, affinity, parts, accepted }
+    Verdict { groups, rows, affinity, parts, accepted }
 }
 
 fn cosine(a: &[f64], b: &[f64]) -> f64 {
