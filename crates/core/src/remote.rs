@@ -21,6 +21,11 @@ pub trait Remote: Sync {
     /// # Errors
     /// What the engine reports.
     fn fold(&self, task: &[u8]) -> Result<Vec<Vec<u8>>>;
+
+    /// Whether one more pass costs more than larger states, as it does where people start every pass.
+    fn passes_are_dear(&self) -> bool {
+        false
+    }
 }
 
 /// How rows come about from those of the table that workers read.

@@ -65,11 +65,8 @@ impl DrawPlan {
     /// Chunks that are folded apart do not know each other's scores, so each would keep candidates for the scale that it needs by
     /// itself: the whole target, per chunk. A guess makes it a few targets in all, at the price of one more pass if it fails.
     fn likely_scale(&self, source: &dyn RowSource) -> f64 {
-        if source.origin().is_some() && source.n_chunks() as f64 > LIKELY {
-            LIKELY * self.target / self.score_bound
-        } else {
-            f64::INFINITY
-        }
+        let apart = source.origin().is_some_and(|origin| !origin.remote.passes_are_dear());
+        if apart && source.n_chunks() as f64 > LIKELY { LIKELY * self.target / self.score_bound } else { f64::INFINITY }
     }
 }
 
