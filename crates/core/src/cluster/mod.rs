@@ -18,6 +18,7 @@ mod config;
 mod count;
 mod describe;
 mod eigen;
+mod gaussians;
 mod graph;
 mod join;
 mod kmeans;

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::backbone::Backbone;
+use super::gaussians::Gaussians;
 use super::graph::{log_kernel, temperature};
 use super::learn::Head;
 use super::neighbours::{Affinity, Search};
@@ -15,7 +16,8 @@ use crate::error::{Error, Result};
 ///
 /// A row is prepared like the training rows, its nearest anchors are found, and each gives its cluster the kernel value between
 /// the two times its doubly stochastic scaling: the row's membership in the graph of the anchors. The label of a row does
-/// not depend on which rows come with it. A row that is itself an anchor has no vote of its own.
+/// not depend on which rows come with it. A row that is itself an anchor has no vote of its own. After a pursuit, where neighbours
+/// of subspaces that fill the space are often wrong, a row belongs to the cluster whose Gaussian codes it in the fewest nats.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
     /// Number of clusters; labels are below it.
@@ -88,7 +90,7 @@ impl Front {
 /// What a model says of rows.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Predictions {
-    /// The cluster with the largest share of the votes.
+    /// The cluster with the largest share of the votes, or the largest probability.
     pub labels: Vec<u32>,
     /// That share.
     pub confidence: Vec<f32>,
@@ -130,7 +132,7 @@ impl Model {
                 Some(front) => self.transform.apply(&front.apply(values)),
                 None => self.transform.apply(values),
             };
-            let part = self.vote(&self.images(&unit), shares);
+            let part = self.vote(&self.images(&unit), shares)?;
             out.labels.extend(part.labels);
             out.confidence.extend(part.confidence);
             out.shares.extend(part.shares);
@@ -148,8 +150,11 @@ impl Model {
         }
     }
 
-    /// The votes on images.
-    pub(crate) fn vote(&self, images: &[f32], shares: bool) -> Predictions {
+    /// The votes on images; after a pursuit, what the Gaussians of the anchors say.
+    ///
+    /// # Errors
+    /// For anchors that are not finite.
+    pub(crate) fn vote(&self, images: &[f32], shares: bool) -> Result<Predictions> {
         let q = self.n_out();
         let weights = |rows: &[f32]| match self.affinity {
             Affinity::Weighted => super::represent::weights(rows, q),
@@ -181,7 +186,11 @@ impl Model {
                 ballot.votes.iter().for_each(|(label, share)| out.shares[from + *label as usize] = *share as f32);
             }
         }
-        out
+        if self.affinity == Affinity::Pursuit {
+            let gaussians = Gaussians::new(&self.anchors, q, &self.labels, self.clusters)?;
+            (out.labels, out.confidence, out.shares) = Gaussians::choose(&gaussians.lengths(images), shares);
+        }
+        Ok(out)
     }
 
     fn ballot(&self, index: &[u32], affinity: &[f32], row: &[f32]) -> Ballot {

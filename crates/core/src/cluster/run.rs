@@ -10,9 +10,11 @@ use super::coding::{self, DIMS};
 use super::config::{AffinityKind, Clusters, Config, ZeroRows};
 use super::count::Count;
 use super::describe;
+use super::gaussians;
 use super::graph::Temperatures;
 use super::learn::Learner;
 use super::model::{Model, Predictions};
+use super::neighbours::Affinity;
 use super::outcome::{Outcome, Summary, by_size};
 use super::prepare::{Features, Preparation, Principal, mean, to_unit};
 use crate::error::{Error, Result};
@@ -234,8 +236,11 @@ impl<'a> Job<'a> {
         }
         observe::phase(self.observer, "label", None);
         let n = self.features.n_rows();
+        if space.affinity == Affinity::Pursuit {
+            partition.labels = gaussians::settled(space.images(), space.n_image(), partition.labels, clusters)?;
+        }
         let mut model = self.model(&space, &tie, &partition.labels, clusters);
-        let Predictions { mut labels, confidence, .. } = model.vote(space.images(), false);
+        let Predictions { mut labels, confidence, .. } = model.vote(space.images(), false)?;
         let anchor_agreement = labels.iter().zip(&partition.labels).filter(|(a, b)| a == b).count() as f64 / n as f64;
         let names = by_size(&labels, &self.mass, clusters);
         labels.iter_mut().chain(&mut model.labels).for_each(|l| *l = names[*l as usize]);
