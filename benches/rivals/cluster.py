@@ -202,7 +202,7 @@ def ssc_omp(x, clusters, seed, steps=6):
     return SpectralClustering(clusters, affinity="precomputed", random_state=seed, assign_labels="kmeans").fit_predict(graph)
 
 
-def rivals(name, x, truth, clusters, seed):
+def rivals(name, x, truth, clusters, seed, only=None):
     rows = unit(x - x.mean(0))
     if rows.shape[1] > 256 and len(rows) > 256:
         rows = PCA(256, random_state=0).fit_transform(rows)
@@ -229,6 +229,8 @@ def rivals(name, x, truth, clusters, seed):
         contestants["hdbscan"] = lambda: HDBSCAN(min_cluster_size=10).fit_predict(half)
     out = {}
     for name, run in contestants.items():
+        if only and name not in only:
+            continue
         start = time.perf_counter()
         try:
             out[name] = scores(np.asarray(run()), truth)
@@ -258,6 +260,7 @@ def main():
     parser.add_argument("--sets", type=lambda s: s.split(","), default=[s for s in SETS if s != "mnist_70k_scattering"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rival-seeds", type=int, default=None, help="seeds of the rivals (default: as many)")
+    parser.add_argument("--rivals", type=lambda s: s.split(","), help="these rivals alone, such as kmeans,gmm")
     parser.add_argument("--auto", action="store_true", help="choose the number of clusters as well, once per set")
     parser.add_argument("--flags", default="", help="further flags of subspan cluster")
     parser.add_argument("--no-build", action="store_true")
@@ -282,7 +285,7 @@ def main():
                 np.save(folder / "y.npy", truth.astype(np.int64))
                 row = {"seed": seed, "subspan": ours(folder, clusters, more, seed)}
                 if seed < (options.seeds if options.rival_seeds is None else options.rival_seeds):
-                    row["rivals"] = rivals(name, x.reshape(len(x), -1).astype(np.float32), truth, clusters, seed)
+                    row["rivals"] = rivals(name, x.reshape(len(x), -1).astype(np.float32), truth, clusters, seed, options.rivals)
                 if options.auto and seed == 0:
                     row["auto"] = ours(folder, "auto", more, 0)
                     print(name, "auto", {k: v for k, v in row["auto"].items() if k in ("clusters", "interval", "accuracy", "nmi", "failure")}, flush=True)

@@ -44,7 +44,11 @@ pub fn mul_transposed<T: Real>(x: &[T], w: &[T], n_cols: usize, out: &mut [T]) {
     });
 }
 
+/// Products of at most so many terms, and those of a single row, take other paths in faer, which round differently.
+const SMALL: usize = 16 * 16 * 16;
+
 /// [`mul_transposed`] as one product on the calling thread: for callers that are tasks themselves, `w` is packed once for all rows of `x`.
+/// The bits of a row of the result do not depend on the other rows of `x`, nor on how many there are: small products are padded.
 ///
 /// # Panics
 /// As [`mul_transposed`].
@@ -52,8 +56,20 @@ pub fn mul_transposed_here<T: Real>(x: &[T], w: &[T], n_cols: usize, out: &mut [
     assert!(n_cols > 0 && x.len().is_multiple_of(n_cols) && w.len().is_multiple_of(n_cols), "whole rows");
     let (n, m) = (x.len() / n_cols, w.len() / n_cols);
     assert_eq!(out.len(), n * m, "one value per pair of rows");
+    if out.is_empty() {
+        return;
+    }
     let wt = Strided { values: w, n_rows: n_cols, n_cols: m, row_stride: 1, col_stride: n_cols };
-    T::product(out, Strided { values: x, n_rows: n, n_cols, row_stride: n_cols, col_stride: 1 }, wt);
+    let of = |x, n_rows| Strided { values: x, n_rows, n_cols, row_stride: n_cols, col_stride: 1 };
+    let least = SMALL / w.len() + 2;
+    if n >= least {
+        return T::product(out, of(x, n), wt);
+    }
+    let mut padded = x.to_vec();
+    padded.resize(least * n_cols, T::default());
+    let mut all = vec![T::default(); least * m];
+    T::product(&mut all, of(&padded, least), wt);
+    out.copy_from_slice(&all[..n * m]);
 }
 
 /// `out = Hᵀ X`: rows of `x` (`n x n_cols`) added up with the coefficients in the columns of `h` (`n x m`); `out` is `m x n_cols`.
@@ -219,6 +235,21 @@ mod tests {
                 |v: &[f32], n: usize| -> Vec<f32> { (0..k).flat_map(|l| (0..n).map(move |i| v[i * k + l])).collect() };
             add_inner_products(&transposed(&x, n), &transposed(&w, m), k, Vectors::Columns, &mut out);
             assert_close(&out, &expected);
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_see_its_company() {
+        let single = |v: Vec<f64>| -> Vec<f32> { v.into_iter().map(|v| v as f32).collect() };
+        for (m, d) in [(1, 3), (2, 3), (6, 4), (10, 65), (160, 784), (33, 1500)] {
+            let (x, w) = (single(noise(900 * d, 1)), single(noise(m * d, 2)));
+            let mut all = vec![0f32; 900 * m];
+            mul_transposed_here(&x, &w, d, &mut all);
+            for (first, n) in [(0, 1), (7, 1), (3, 2), (10, 20), (100, 128), (400, 500)] {
+                let mut some = vec![0f32; n * m];
+                mul_transposed_here(&x[first * d..(first + n) * d], &w, d, &mut some);
+                assert!(some == all[first * m..(first + n) * m], "{n} rows from {first} on, {m} x {d}");
+            }
         }
     }
 
