@@ -57,7 +57,7 @@ pub(crate) struct DrawPlan {
 }
 
 /// A likely bound of the scale is this many times the least that the bound of the scores allows.
-const LIKELY: f64 = 4.0;
+const LIKELY: f64 = 2.0;
 
 impl DrawPlan {
     /// What the final scale is unlikely to exceed; infinite where it is not worth a guess.
