@@ -32,7 +32,7 @@ pub(super) fn chapter(digits: &Digits, session: &Session) -> Result<Chapter, Fai
         significant(agreement.nmi, 3)
     )];
     if let Some(c) = &outcome.summary.count {
-        story.push(format!("Numbers from {} to {} code the images about as briefly.", c.interval[0], c.interval[1]));
+        story.push(format!("Numbers from {} to {} tell the images apart about as well.", c.interval[0], c.interval[1]));
     }
     record.result("story", story);
     session.close(&mut record, &watch);
