@@ -389,7 +389,7 @@ fn summary(job: &Job, matrix: &Matrix, outcome: &Outcome, agreement: Option<Agre
             chosen.preparation, chosen.affinity, chosen.neighbours, chosen.recipe
         ),
     );
-    if let Some(learned) = record.results.get("learned") {
+    if let Some(learned) = record.results.get("learned").filter(|learned| learned.is_object()) {
         for (name, bits) in [
             ("trained", ["held_out", "coding_length"]),
             ("projection", ["projection_held_out", "projection_coding_length"]),

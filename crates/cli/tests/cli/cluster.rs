@@ -256,6 +256,9 @@ fn a_head_is_trained_and_the_better_one_is_kept() {
     assert_eq!(place.read("again.npy"), place.read("out/labels.npy"));
     let report = String::from_utf8(place.read("out/report.html")).unwrap();
     assert!(report.contains("What was tried") && report.contains("held-out bits"));
+    let plain = place.run("cluster rows.npy --clusters 4 -o plain").succeeds();
+    let said = plain.stdout() + &plain.stderr();
+    assert!(said.contains("confidence") && !said.contains("trained"), "{said}");
     // What training gave is there whether it was kept or not, with a model that repeats it.
     for side in ["trained", "projection"] {
         assert!(learned[side]["accuracy"].as_f64().unwrap() > 0.95, "{learned}");
