@@ -48,30 +48,22 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let mut session = Session::resolve(cli.common)?;
+    // Every verb but the demo: what was typed becomes a job, the session learns what the job reads, the job runs.
+    macro_rules! job {
+        ($verb:ident, $args:ident) => {
+            $verb::run(&session.reading($verb::Job::resolve($args)?, $verb::Job::inputs)?, &session)?
+        };
+    }
     let done = match cli.verb {
         Verb::Demo(args) => demo::run(&demo::Job::resolve(args), &session)?,
-        Verb::Sample(args) => {
-            sample::run(&session.reading(sample::Job::resolve(args)?, sample::Job::inputs)?, &session)?
-        }
-        Verb::Regress(args) => {
-            regress::run(&session.reading(regress::Job::resolve(args)?, regress::Job::inputs)?, &session)?
-        }
-        Verb::Cluster(args) => {
-            cluster::run(&session.reading(cluster::Job::resolve(args)?, cluster::Job::inputs)?, &session)?
-        }
-        Verb::Classify(args) => {
-            classify::run(&session.reading(classify::Job::resolve(args)?, classify::Job::inputs)?, &session)?
-        }
-        Verb::Analyze(args) => {
-            analyze::run(&session.reading(analyze::Job::resolve(args)?, analyze::Job::inputs)?, &session)?
-        }
-        Verb::Predict(args) => {
-            predict::run(&session.reading(predict::Job::resolve(args)?, predict::Job::inputs)?, &session)?
-        }
-        Verb::Match(args) => {
-            matching::run(&session.reading(matching::Job::resolve(args)?, matching::Job::inputs)?, &session)?
-        }
-        Verb::Merge(args) => merge::run(&session.reading(merge::Job::resolve(args)?, merge::Job::inputs)?, &session)?,
+        Verb::Sample(args) => job!(sample, args),
+        Verb::Regress(args) => job!(regress, args),
+        Verb::Cluster(args) => job!(cluster, args),
+        Verb::Classify(args) => job!(classify, args),
+        Verb::Analyze(args) => job!(analyze, args),
+        Verb::Predict(args) => job!(predict, args),
+        Verb::Match(args) => job!(matching, args),
+        Verb::Merge(args) => job!(merge, args),
     };
     session.tell(done)
 }

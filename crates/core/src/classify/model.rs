@@ -299,7 +299,8 @@ fn ordinary(length: f64) -> bool {
 }
 
 /// Projects samples where they lie, if nothing is to be subtracted and all lengths are ordinary: lengths are added up after the
-/// product, which has brought the samples into the cache. Returns whether it could.
+/// product, which has brought the samples into the cache. Returns whether it could; if not, `scales` are the lengths, or ones where
+/// something is to be subtracted.
 fn project_as_they_are(
     head: &Head<'_, f32>,
     values: &[f32],
@@ -307,24 +308,23 @@ fn project_as_they_are(
     scales: &mut Vec<f64>,
     products: &mut Vec<f32>,
 ) -> bool {
+    scales.clear();
+    scales.resize(values.len() / head.n_cols, 1.0);
     if centered {
         return false;
     }
     head.project_here(values, products);
-    scales.resize(values.len() / head.n_cols, 1.0);
     row_lengths(values, head.n_cols, scales);
     let all = scales.iter().all(|length| ordinary(*length));
     scales.iter_mut().filter(|_| all).for_each(|s| *s = s.recip());
     all
 }
 
-/// Copies samples, brought to length one where they are centred or their length is not ordinary, and the scales that do the same to
-/// the projections of the others. What a sample becomes depends on it alone.
-fn direct(values: &[f32], n_cols: usize, center: Option<&[f32]>, copy: &mut Vec<f32>, scales: &mut Vec<f64>) {
+/// Copies samples, brought to length one where they are centred or their length is not ordinary, and turns the lengths of the others
+/// into scales that do the same to their projections. What a sample becomes depends on it alone.
+fn direct(values: &[f32], n_cols: usize, center: Option<&[f32]>, copy: &mut Vec<f32>, scales: &mut [f64]) {
     copy.clear();
     copy.extend_from_slice(values);
-    scales.resize(values.len() / n_cols, 1.0);
-    row_lengths(values, n_cols, scales);
     for (row, scale) in copy.chunks_exact_mut(n_cols).zip(scales) {
         if center.is_none() && ordinary(*scale) {
             *scale = scale.recip();

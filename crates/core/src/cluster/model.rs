@@ -126,13 +126,14 @@ impl Model {
         if features.n_cols() != self.n_cols() {
             return Err(Error::Shape { what: "a row", found: features.n_cols(), expected: self.n_cols() });
         }
+        let gaussians = self.gaussians()?;
         let mut out = Predictions::default();
         for values in features.values().chunks(ROWS * self.n_cols()) {
             let unit = match &self.front {
                 Some(front) => self.transform.apply(&front.apply(values)),
                 None => self.transform.apply(values),
             };
-            let part = self.vote(&self.images(&unit), shares)?;
+            let part = self.vote(&self.images(&unit), gaussians.as_ref(), shares);
             out.labels.extend(part.labels);
             out.confidence.extend(part.confidence);
             out.shares.extend(part.shares);
@@ -150,11 +151,17 @@ impl Model {
         }
     }
 
-    /// The votes on images; after a pursuit, what the Gaussians of the anchors say.
+    /// The Gaussians of the anchors, which label rows after a pursuit.
     ///
     /// # Errors
     /// For anchors that are not finite.
-    pub(crate) fn vote(&self, images: &[f32], shares: bool) -> Result<Predictions> {
+    pub(crate) fn gaussians(&self) -> Result<Option<Gaussians>> {
+        let of = || Gaussians::new(&self.anchors, self.n_out(), &self.labels, self.clusters);
+        (self.affinity == Affinity::Pursuit).then(of).transpose()
+    }
+
+    /// The votes on images; what [`Model::gaussians`] say instead, where there are any.
+    pub(crate) fn vote(&self, images: &[f32], gaussians: Option<&Gaussians>, shares: bool) -> Predictions {
         let q = self.n_out();
         let weights = |rows: &[f32]| match self.affinity {
             Affinity::Weighted => super::represent::weights(rows, q),
@@ -186,11 +193,10 @@ impl Model {
                 ballot.votes.iter().for_each(|(label, share)| out.shares[from + *label as usize] = *share as f32);
             }
         }
-        if self.affinity == Affinity::Pursuit {
-            let gaussians = Gaussians::new(&self.anchors, q, &self.labels, self.clusters)?;
+        if let Some(gaussians) = gaussians {
             (out.labels, out.confidence, out.shares) = Gaussians::choose(&gaussians.lengths(images), shares);
         }
-        Ok(out)
+        out
     }
 
     fn ballot(&self, index: &[u32], affinity: &[f32], row: &[f32]) -> Ballot {

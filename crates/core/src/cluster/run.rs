@@ -240,7 +240,7 @@ impl<'a> Job<'a> {
             partition.labels = gaussians::settled(space.images(), space.n_image(), partition.labels, clusters)?;
         }
         let mut model = self.model(&space, &tie, &partition.labels, clusters);
-        let Predictions { mut labels, confidence, .. } = model.vote(space.images(), false)?;
+        let Predictions { mut labels, confidence, .. } = model.vote(space.images(), model.gaussians()?.as_ref(), false);
         let anchor_agreement = labels.iter().zip(&partition.labels).filter(|(a, b)| a == b).count() as f64 / n as f64;
         let names = by_size(&labels, &self.mass, clusters);
         labels.iter_mut().chain(&mut model.labels).for_each(|l| *l = names[*l as usize]);
