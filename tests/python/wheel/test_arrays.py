@@ -180,19 +180,20 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
 
 
-# What a call may need beside its 160 MB of input, in MB: a few blocks and its results, and what docs/python.md says is kept.
+# What a call may need beside its 320 MB of input, in MB: a few blocks and its results, what docs/python.md says is kept, and about 40 that the
+# allocator has not given back yet, whatever the input's size. A copy in double precision would be 640.
 BESIDE = {
-    "subspan.leverage_scores(a)": 40,
-    "subspan.leverage_scores(a.T[:2].T)": 40,
-    "subspan.lewis_weights(a, 1)": 60,
+    "subspan.leverage_scores(a)": 60,
+    "subspan.leverage_scores(a.T[:2].T)": 60,
+    "subspan.lewis_weights(a, 1)": 80,
     "subspan.RowSampler(n_rows=100).fit(a)": 40,
-    "subspan.RowSampler(p=1, n_rows=100).fit(a)": 150,
+    "subspan.RowSampler(p=1, n_rows=100).fit(a)": 240,
     "subspan.sample(a, 100)": 40,
-    "subspan.LpRegressor(n_rows=10_000).fit(a, y)": 200,
-    "subspan.LpRegressor(exact=True).fit(a, y)": 220,
-    "subspan.LpRegressor('l2', exact=True).fit(a, y)": 80,
-    "subspan.GrassmannClassifier(k=2, epochs=1).fit(a, c)": 80,
-    "subspan.GrassmannClassifier(k=2, method='clafic').fit(a, c)": 80,
+    "subspan.LpRegressor(n_rows=10_000).fit(a, y)": 310,
+    "subspan.LpRegressor(exact=True).fit(a, y)": 270,
+    "subspan.LpRegressor('l2', exact=True).fit(a, y)": 160,
+    "subspan.GrassmannClassifier(k=2, epochs=1).fit(a, c)": 160,
+    "subspan.GrassmannClassifier(k=2, method='clafic').fit(a, c)": 160,
 }
 
 
@@ -202,7 +203,7 @@ def test_a_large_array_is_not_copied(call):
 import numpy as np, resource, subspan
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-a = np.random.default_rng(0).standard_normal((1_000_000, 40), dtype=np.float32)
+a = np.random.default_rng(0).standard_normal((2_000_000, 40), dtype=np.float32)
 y = a[:, 0].astype(np.float64)
 c = (y > 0).astype(np.int8)
 full = a, y, c

@@ -149,7 +149,10 @@ impl Contrast {
     /// knows nothing.
     pub(crate) fn standardize(&mut self, known: &Known) {
         let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
-        let deviation = |v: &[f64]| (v.iter().map(|x| (x - mean(v)).powi(2)).sum::<f64>() / v.len() as f64).sqrt();
+        let deviation = |v: &[f64]| {
+            let center = mean(v);
+            (v.iter().map(|x| (x - center).powi(2)).sum::<f64>() / v.len() as f64).sqrt()
+        };
         let mut gains = [0.0; 2];
         for i in 0..2 {
             let (own, others) = (&known.own[i], &known.others[i]);
