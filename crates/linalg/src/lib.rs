@@ -14,6 +14,7 @@
 //! | inner products and combinations of few long rows | [`frames`] | `2 k² d`, `4 k² d` |
 //! | rows of length one | [`par_unit_rows`] | `3 d` per row |
 //! | lengths of rows, of segments of rows | [`row_lengths`], [`segment_lengths`] | `2 d` per row |
+//! | values above a threshold | [`values_above`] | a comparison per vector |
 //! | probabilities | [`softmax`] | about 30 instructions per vector |
 //! | whitening factor of a Gram matrix | [`whiten`] | `≈ d³` |
 //! | Cholesky, eigen, SVD, QR | [`factor`] | `O(d³)` |
@@ -21,6 +22,7 @@
 //! The crate never opens files, never spawns a thread pool and never reads a clock. Work runs on the caller's thread; only
 //! the `par_` functions use the current rayon pool, with results that do not depend on its size.
 
+mod above;
 pub mod apply;
 pub mod bf16;
 pub mod factor;
@@ -40,6 +42,7 @@ mod sparse;
 mod unit;
 mod whiten;
 
+pub use above::values_above;
 pub use factor::{Cholesky, Eigh, PsdFactor, ThinSvd, cholesky, eigh, psd_factor, qr_factor, solve_psd, thin_svd};
 pub use lengths::{row_lengths, segment_lengths};
 pub use mat::Mat;

@@ -1,7 +1,7 @@
 //! Exact nearest rows by affinity: blocked products with a running selection.
 
 use rayon::prelude::*;
-use subspan_linalg::gemm;
+use subspan_linalg::{gemm, values_above};
 
 /// How the product of two rows becomes their affinity.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,8 +45,6 @@ pub struct Search<'a> {
 /// second-level cache.
 const QUERIES: usize = 256;
 const TILE: usize = 512;
-/// Values compared at once against the selection's threshold.
-const STRIP: usize = 32;
 
 impl Search<'_> {
     pub(crate) fn n_rows(&self) -> usize {
@@ -129,21 +127,13 @@ struct Selection {
 
 impl Selection {
     fn new(k: usize) -> Self {
-        Self { k, kept: Vec::with_capacity(2 * k + STRIP), threshold: f32::NEG_INFINITY }
+        Self { k, kept: Vec::with_capacity(2 * k + TILE), threshold: f32::NEG_INFINITY }
     }
 
     fn offer(&mut self, row: &[f32], first: u32) {
-        for (s, strip) in row.chunks(STRIP).enumerate() {
-            // Most strips have nothing: one vectorised maximum settles them.
-            if strip.iter().fold(f32::NEG_INFINITY, |m, v| if *v > m { *v } else { m }) <= self.threshold {
-                continue;
-            }
-            for (j, v) in strip.iter().enumerate().filter(|(_, v)| **v > self.threshold) {
-                self.kept.push((*v, first + (s * STRIP + j) as u32));
-            }
-            if self.kept.len() >= 2 * self.k {
-                self.prune();
-            }
+        values_above(row, self.threshold, first, &mut self.kept);
+        if self.kept.len() >= 2 * self.k {
+            self.prune();
         }
     }
 
