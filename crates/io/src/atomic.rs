@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 
 use tempfile::NamedTempFile;
 
+use crate::disk::{Flusher, reserve};
 use crate::error::{IoError, Result};
 
 /// Hidden files being written right now, for [`remove_partial_files`].
@@ -47,31 +46,6 @@ pub struct AtomicFile {
 
 /// After so many bytes the disk begins to take them, while more are computed: the wait at the end is for the last of them only.
 const FLUSH_BYTES: usize = 1 << 26;
-
-/// A thread that makes what has been written durable, whenever it is asked.
-#[derive(Debug)]
-struct Flusher {
-    ask: SyncSender<()>,
-    /// Its first failure: the system reports one only once, so it must not be lost.
-    thread: JoinHandle<io::Result<()>>,
-}
-
-impl Flusher {
-    fn start(file: &File) -> io::Result<Self> {
-        let file = file.try_clone()?;
-        let (ask, asked) = sync_channel(1);
-        let thread = thread::Builder::new()
-            .name("flush".into())
-            .spawn(move || asked.iter().try_for_each(|()| file.sync_data()))?;
-        Ok(Self { ask, thread })
-    }
-
-    /// Waits until it has done what it was asked.
-    fn finish(self) -> io::Result<()> {
-        drop(self.ask);
-        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the flushing thread failed")))
-    }
-}
 
 impl AtomicFile {
     /// Prepares to write `path`. An existing file there stays as it is until the commit.
@@ -124,6 +98,16 @@ impl AtomicFile {
         &self.target
     }
 
+    /// Reserves room on the disk for all `bytes` of a large file, where the system can: a disk without that room is known before
+    /// the long work, and blocks need not be found while they are written.
+    ///
+    /// # Errors
+    /// [`IoError::Write`] if there is no room.
+    pub fn reserve(&mut self, bytes: u64) -> Result<()> {
+        let shown = self.target.display().to_string();
+        self.open().and_then(|file| reserve(file, bytes)).map_err(IoError::write(&shown))
+    }
+
     /// Makes the file durable and gives it its name.
     ///
     /// # Errors
@@ -146,9 +130,9 @@ impl AtomicFile {
         if self.flusher.is_none() {
             self.flusher = Some(Flusher::start(self.open()?)?);
         }
-        match self.flusher.as_ref().map(|f| f.ask.try_send(())) {
+        match &self.flusher {
             // It ends early only on a failure, which is then this write's.
-            Some(Err(TrySendError::Disconnected(()))) => self.flusher.take().map_or(Ok(()), Flusher::finish),
+            Some(flusher) if !flusher.ask() => self.flusher.take().map_or(Ok(()), Flusher::finish),
             _ => Ok(()),
         }
     }

@@ -17,6 +17,7 @@ mod backbone;
 mod bytes;
 mod checkpoint;
 mod clustering;
+mod disk;
 mod error;
 mod guard;
 mod idx;

@@ -40,12 +40,14 @@ fn a_file_that_is_flushed_while_it_is_written_is_whole_or_leaves_nothing() {
     // Two flushes begin on the way.
     let part: Vec<u8> = (0..1 << 23).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let mut file = AtomicFile::create(&path).unwrap();
+    file.reserve(17 * part.len() as u64).unwrap();
     (0..17).for_each(|_| file.write_all(&part).unwrap());
     assert!(!path.exists());
     file.commit().unwrap();
     let bytes = std::fs::read(&path).unwrap();
     assert!(bytes.len() == 17 * part.len() && bytes.chunks(part.len()).all(|chunk| chunk == part));
     let mut file = AtomicFile::create(&path).unwrap();
+    file.reserve(17 * part.len() as u64).unwrap();
     (0..9).for_each(|_| file.write_all(&part).unwrap());
     drop(file);
     assert_eq!(names(dir.path()), ["out.bin"]);

@@ -49,19 +49,23 @@ pub struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    /// Opens the output at `target`, a file or, for a plan of several files, a directory. An existing checkpoint there stays
-    /// until the end.
+    /// Opens the output at `target`, a file or, for a plan of several files, a directory, and reserves room on its disk. An existing
+    /// checkpoint there stays until the end.
     ///
     /// # Errors
     /// [`IoError::Write`].
     pub fn create(target: &Path, plan: CheckpointPlan) -> Result<Self> {
-        let (directory, files) = if plan.directory || plan.files.len() > 1 {
+        let (directory, mut files) = if plan.directory || plan.files.len() > 1 {
             let directory = OutputDirectory::create(target)?;
             let files = plan.files.iter().map(|(name, _, _)| directory.file(name)).collect::<Result<_>>()?;
             (Some(directory), files)
         } else {
             (None, vec![AtomicFile::create(target)?])
         };
+        for (file, (_, tensors, metadata)) in files.iter_mut().zip(&plan.files) {
+            let data: usize = tensors.iter().map(|(_, dtype, shape)| n_bytes(*dtype, shape)).sum();
+            file.reserve((header(tensors, metadata).len() + data) as u64)?;
+        }
         let mut writer = Self { plan, target: target.to_path_buf(), files, directory, at: (0, 0), left: 0 };
         writer.begin_file()?;
         writer.begin_tensor()?;
