@@ -154,6 +154,11 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let bound = job.matches.then(|| Bound::new(&models, &job.matching)).transpose()?;
     let writer = CheckpointWriter::create(&job.output, plan)?;
     let samples = Samples::read(&job.matching, &models[0])?;
+    let has_norm = samples.as_ref().is_some_and(|s| s.net.has_norm());
+    if job.matching.ignores_samples() && !job.repair && !has_norm {
+        let message = "--data would change nothing: the network has no BatchNorm whose statistics could be measured";
+        return Err(Failure::usage(message, Some("--repair scales and shifts hidden units; or leave --data out")));
+    }
     let align = |bound: &Bound| align(&models, &bound.layout, &job.matching, samples.as_ref(), session.seed, &watch);
     let aligned: Option<Aligned> = bound.as_ref().map(align).transpose()?;
 

@@ -293,6 +293,13 @@ fn estimators_never_do_worse_than_weights_half_way() {
 #[test]
 fn repair_keeps_the_units_moments() {
     let place = planted(false).file("x.npy", samples(400, SIZES[0]));
+    // Without BatchNorm and --repair samples have no part.
+    for flags in ["", "--no-match"] {
+        let call = format!("merge a.safetensors c.safetensors --data x.npy {flags} -o m.safetensors");
+        let text = place.run(&call).misuses().stderr();
+        assert!(text.starts_with("error: --data would change nothing"), "{text}");
+    }
+    assert!(!place.path("m.safetensors").exists());
     let record = place
         .run("merge a.safetensors c.safetensors --data x.npy --repair -o m.safetensors --json")
         .succeeds()
