@@ -29,6 +29,9 @@ ROOT = HERE.parents[1]
 PROGRAM = ROOT / "target" / "release" / "subspan"
 BENCHES = ROOT / "target" / "release" / "subspan-benches"
 ORDERS = 3
+MERGES = 15
+MATCHES = 7
+PATIENCE = 20
 
 
 def read(path):
@@ -174,31 +177,40 @@ def ours(a_path, b_path, seed, flags):
         return record, time.perf_counter() - start
 
 
-def match(name, a_path, b_path, kind, trace=None):
+def match(name, a_path, b_path, kind, trace, threads):
     """Subspan and NumPy + SciPy on a pair of files, the same number of orders each."""
     say(f"{name}: matching")
     a, b = read(a_path), read(b_path)
     spec = chain(a) if kind == "chain" else resnet(a)
-    rival = []
-    for seed in range(ORDERS):
-        start = time.perf_counter()
-        perms, sweeps, assigning = descend(a, b, spec, seed, trace if seed == 0 else None)
-        rival.append({"seconds": time.perf_counter() - start, "assigning": assigning, "sweeps": sweeps,
-                      "objective": objective(a, b, spec, perms)})
+    common = ["--threads", str(threads)] if threads else []
+    ways = {"plain descent": ["--kicks", "0", *common], "default": common}
+    rounds = []
+    # As many interleaved rounds as take some seconds, seven at most.
+    while not rounds or (len(rounds) < MATCHES and sum(r["seconds"] for found in rounds for r in found[0]) < PATIENCE):
+        rival, own = [], {way: [] for way in ways}
+        for seed in range(ORDERS):
+            start = time.perf_counter()
+            perms, sweeps, assigning = descend(a, b, spec, seed, trace if seed == 0 and not rounds else None)
+            rival.append({"seconds": time.perf_counter() - start, "assigning": assigning, "sweeps": sweeps,
+                          "objective": objective(a, b, spec, perms)})
+            for way, flags in ways.items():
+                record, wall = ours(a_path, b_path, seed, flags)
+                results = record["results"]
+                own[way].append({"seconds": wall, "solve": record["seconds"]["solve"], "sweeps": results["sweeps"],
+                                 "objective": results["objective_after"], "certified": results["certified"],
+                                 "distance_reduction": results["distance_reduction"]})
+        rounds.append((rival, own))
     best = lambda runs: max(r["objective"] for r in runs)
     total = lambda runs, key: sum(r[key] for r in runs)
-    out = {"name": name, "numpy + scipy": rival, "subspan": {}}
-    for way, flags in (("plain descent", ["--kicks", "0"]), ("default", [])):
-        own = []
-        for seed in range(ORDERS):
-            record, wall = ours(a_path, b_path, seed, flags)
-            results = record["results"]
-            own.append({"seconds": wall, "solve": record["seconds"]["solve"], "sweeps": results["sweeps"],
-                        "objective": results["objective_after"], "certified": results["certified"],
-                        "distance_reduction": results["distance_reduction"]})
-        out["subspan"][way] = {"runs": own, "objective_ratio": best(own) / best(rival),
-                               "times_faster": total(rival, "seconds") / total(own, "solve")}
-    return out
+    faster = {way: sorted(total(r, "seconds") / total(o[way], "solve") for r, o in rounds) for way in ways}
+    # Of every order the shortest run: what a machine with other work to do disturbs least.
+    least = lambda runs, key: sum(min(r[seed][key] for r in runs) for seed in range(ORDERS))
+    shortest = {way: least([r for r, _ in rounds], "seconds") / least([o[way] for _, o in rounds], "solve") for way in ways}
+    # The round in the middle by the time of the plain descent.
+    rival, own = sorted(rounds, key=lambda found: total(found[1]["plain descent"], "solve"))[len(rounds) // 2]
+    return {"name": name, "numpy + scipy": rival, "subspan": {
+        way: {"runs": runs, "objective_ratio": best(runs) / best(rival), "times_faster": faster[way][len(rounds) // 2],
+              "times_faster_by_round": faster[way], "times_faster_by_shortest_runs": shortest[way]} for way, runs in own.items()}}
 
 
 def contestants():
@@ -247,7 +259,11 @@ def assignments(name, matrices, repeats):
 
 
 def merging(folder, megabytes):
-    """A plain mean of two bfloat16 files against copying the output."""
+    """A plain mean of two bfloat16 files against copying the output.
+
+    Rounds are interleaved, every other one backwards. The inputs, and what is copied, are in the page cache; no output exists
+    before a run, and removing it is not timed. Ours is durable before it has its name, as a copy is after `sync`.
+    """
     say(f"merging two files of {megabytes} MB")
     rows = megabytes * 2**20 // (2 * 4096 * 8)
     rng = np.random.default_rng(0)
@@ -255,19 +271,23 @@ def merging(folder, megabytes):
     for path in paths:
         block = rng.standard_normal((rows, 4096), np.float32)
         write(path, {f"layer{k}.weight": np.roll(block, k) for k in range(8)}, "BF16")
-    merged = folder / "merged.safetensors"
+    merged, copy = folder / "merged.safetensors", folder / "copy"
     command = [str(PROGRAM), "merge", *map(str, paths), "--no-match", "-o", str(merged), "--json", "-q"]
-    runs = {"subspan merge": [], "cp": [], "cp and sync": []}
-    for _ in range(3):
-        start = time.perf_counter()
-        record = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-        runs["subspan merge"].append(time.perf_counter() - start)
-        for name, tail in (("cp", ""), ("cp and sync", f" && sync {folder / 'copy'}")):
+    ways = {"subspan merge": command, "cp": ["cp", paths[0], copy], "cp and sync": ["sh", "-c", f"cp {paths[0]} {copy} && sync {copy}"],
+            "disk alone": ["dd", f"if={paths[0]}", f"of={copy}", "bs=4M", "oflag=direct", "conv=fsync", "status=none"]}
+    runs, record = {name: [] for name in ways}, {}
+    for round in range(MERGES):
+        for name in list(ways)[:: 1 if round % 2 else -1]:
+            for path in (merged, copy):
+                path.unlink(missing_ok=True)
             start = time.perf_counter()
-            subprocess.run(f"cp {merged} {folder / 'copy'}{tail}", shell=True, check=True)
+            out = subprocess.run(ways[name], check=True, capture_output=True).stdout
             runs[name].append(time.perf_counter() - start)
-            (folder / "copy").unlink()
-    return {"name": f"mean of two files of {megabytes} MB", "seconds": runs, "peak_rss_bytes": record["peak_rss_bytes"]}
+            record = json.loads(out) if name == "subspan merge" else record
+    copy.unlink(missing_ok=True)
+    ratio = {name: sorted(c / o for c, o in zip(runs[name], runs["subspan merge"])) for name in ways if name != "subspan merge"}
+    return {"name": f"mean of two files of {megabytes} MB", "seconds": runs, "peak_rss_bytes": record["peak_rss_bytes"],
+            "times_faster_by_round": ratio}
 
 
 def llama(folder, name, layers, hidden=2048, inner=5632, vocabulary=4096):
@@ -398,11 +418,15 @@ def summary(run):
         for way, own in m["subspan"].items():
             found = " ".join(f"{r['objective']:.2f}" for r in own["runs"])
             lines += [f"- {way}: {found} in {sum(r['solve'] for r in own['runs']):.3f} s; best objective {own['objective_ratio']:.6f} x "
-                      f"the rival's, {own['times_faster']:.2f} x as fast."]
+                      f"the rival's, {own['times_faster']:.2f} x as fast (median of {len(own['times_faster_by_round'])} rounds, "
+                      f"{own['times_faster_by_round'][0]:.2f} to {own['times_faster_by_round'][-1]:.2f}), {own['times_faster_by_shortest_runs']:.2f} x by the shortest runs."]
         lines.append("")
     for part in run["assignments"] + run["merging"]:
-        lines += [f"**{part['name']}**", "", "| | median seconds |", "|---|---|"]
-        lines += [f"| {name} | {median(v):.3f} |" for name, v in part["seconds"].items()] + [""]
+        lines += [f"**{part['name']}**", "", "| | median seconds | least | most |", "|---|---|---|---|"]
+        lines += [f"| {name} | {median(v):.3f} | {min(v):.3f} | {max(v):.3f} |" for name, v in part["seconds"].items()] + [""]
+        for name, v in part.get("times_faster_by_round", {}).items():
+            lines += [f"{name}: {median(v):.2f} x as long as subspan in the same round (median of {len(v)}; quartiles {v[len(v) // 4]:.2f} "
+                      f"and {v[3 * len(v) // 4]:.2f}).", ""]
         for name, v in part.get("anonymous_bytes", {}).items():
             lines += [f"{name}: {median(v) / 2**20:.0f} MB of memory of its own.", ""]
     return "\n".join(lines)
@@ -415,6 +439,8 @@ def main():
     parser.add_argument("--lap", type=int, default=4096)
     parser.add_argument("--megabytes", type=int, default=1024)
     parser.add_argument("--quick", action="store_true", help="small sizes: width 256, n 512, 64 MB")
+    parser.add_argument("--threads", type=int, help="threads of ours; NumPy's are those of OPENBLAS_NUM_THREADS")
+    parser.add_argument("--only", choices=("matching", "merging"), help="leave out the rest")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.quick:
@@ -425,6 +451,7 @@ def main():
     out = options.out or ROOT / "benches" / "runs" / f"{now:%Y-%m-%d}-merge{'-quick' if options.quick else ''}"
     out.mkdir(parents=True, exist_ok=True)
     command = "python benches/rivals/matching.py" + (" --data DIR" if options.data else "") + (" --quick" if options.quick else "")
+    command += "".join(f" --{name} {value}" for name in ("threads", "only") if (value := getattr(options, name)))
     run = {"command": command, "date": f"{now:%Y-%m-%d}", "machine": machine.describe(),
            "matching": [], "assignments": [], "merging": []}
     with tempfile.TemporaryDirectory() as folder:
@@ -442,16 +469,19 @@ def main():
         for k, path in enumerate(wide):
             random_resnet(path, options.width // 16, k)
         pairs.append((f"random ResNet-20 of width {options.width // 16}", *wide, "resnet"))
-        for name, a, b, kind in pairs:
+        for name, a, b, kind in pairs if options.only != "merging" else []:
             trace = []
-            run["matching"].append(match(name, a, b, kind, trace))
-            run["assignments"].append(assignments(f"recorded while matching {name}", trace, 3))
-        uniform = np.random.default_rng(0).random((options.lap, options.lap), np.float32)
-        run["assignments"].append(assignments(f"uniform, n = {options.lap}", [uniform], 3))
-        run["assignments"].append(assignments(f"gauss, n = {options.lap}", [gauss(options.lap, 0)], 3))
-        run["merging"].append(merging(folder, options.megabytes))
-        beside = against_mergekit(folder, 2 if options.quick else 8)
-        run["merging"] += [beside] if beside else []
+            run["matching"].append(match(name, a, b, kind, trace, options.threads))
+            if not options.only:
+                run["assignments"].append(assignments(f"recorded while matching {name}", trace, 3))
+        if not options.only:
+            uniform = np.random.default_rng(0).random((options.lap, options.lap), np.float32)
+            run["assignments"].append(assignments(f"uniform, n = {options.lap}", [uniform], 3))
+            run["assignments"].append(assignments(f"gauss, n = {options.lap}", [gauss(options.lap, 0)], 3))
+        if options.only != "matching":
+            run["merging"].append(merging(folder, options.megabytes))
+            beside = against_mergekit(folder, 2 if options.quick else 8)
+            run["merging"] += [beside] if beside else []
         (out / "run.json").write_text(json.dumps(run, indent=1) + "\n")
         (out / "summary.md").write_text(summary(run) + "\n")
     print(summary(run))

@@ -4,6 +4,7 @@
 
 use rayon::prelude::*;
 
+use crate::mixed;
 use crate::real::{Real, Strided};
 
 /// Rows of the result per task: enough work to amortize packing, few enough to feed every thread.
@@ -141,6 +142,11 @@ pub fn transposed_mul_here<T: Real>(h: &[T], m: usize, x: &[T], n_cols: usize, o
     T::product(out, Strided { values: h, n_rows: m, n_cols: n, row_stride: 1, col_stride: m }, x);
 }
 
+/// Does what the first product of a process would do: asks the system about the caches, which takes most of a millisecond.
+pub fn prepare() {
+    mul_here(&[0f32; 1024], 32, &[0f32; 1024], 32, &mut [0f32; 1024]);
+}
+
 /// How the vectors of a panel lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vectors {
@@ -181,9 +187,7 @@ pub fn add_inner_products(x: &[f32], w: &[f32], n_entries: usize, vectors: Vecto
         };
         products.resize(out.len(), 0.0);
         f32::product(products, x, w);
-        for (sum, p) in out.iter_mut().zip(products) {
-            *sum += f64::from(*p);
-        }
+        mixed::add(out, products);
     };
     out.par_chunks_mut(rows * m).enumerate().for_each_init(Vec::new, task);
 }

@@ -32,6 +32,7 @@ pub mod gram;
 mod lengths;
 mod mat;
 mod matvec;
+pub mod mixed;
 mod par;
 pub mod philox;
 mod real;

@@ -70,6 +70,16 @@ impl<'a> Gathered<'a> {
         stays.then(|| &self.view.data[rows.start * self.row_bytes..rows.end * self.row_bytes])
     }
 
+    /// The bytes of `rows`, gathered into `buffer` if they are not stored that way.
+    pub fn bytes<'b>(&'b self, rows: Range<usize>, buffer: &'b mut Vec<u8>) -> &'b [u8] {
+        if let Some(stored) = self.borrowed(rows.clone()) {
+            return stored;
+        }
+        buffer.resize(rows.len() * self.row_bytes, 0);
+        self.read(rows, buffer);
+        buffer
+    }
+
     /// Gathers the bytes of `rows`.
     ///
     /// # Panics

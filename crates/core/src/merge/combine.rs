@@ -155,22 +155,12 @@ struct Scratch {
     sums: Vec<f64>,
 }
 
-/// The bytes of rows, gathered into `buffer` if they are not stored that way.
-fn bytes_of<'b>(source: &'b Gathered<'_>, rows: Range<usize>, buffer: &'b mut Vec<u8>) -> &'b [u8] {
-    if let Some(stored) = source.borrowed(rows.clone()) {
-        return stored;
-    }
-    buffer.resize(rows.len() * source.row_bytes(), 0);
-    source.read(rows, buffer);
-    buffer
-}
-
 fn mix_f32(parts: &[(&Gathered<'_>, f64)], rows: Range<usize>, dtype: DType, out: &mut [u8], s: &mut Scratch) {
     let n = out.len() / dtype.size();
     s.gathered.resize(parts.len(), Vec::new());
     let each = parts.iter().zip(&mut s.gathered);
     let sources: Vec<(DType, &[u8], f32)> = each
-        .map(|((source, w), buffer)| (source.view().dtype, bytes_of(source, rows.clone(), buffer), *w as f32))
+        .map(|((source, w), buffer)| (source.view().dtype, source.bytes(rows.clone(), buffer), *w as f32))
         .collect();
     if dtype == DType::BF16 && sources.iter().all(|(dtype, ..)| *dtype == DType::BF16) {
         let parts: Vec<(&[u8], f32)> = sources.iter().map(|(_, bytes, w)| (*bytes, *w)).collect();
@@ -196,7 +186,7 @@ fn mix_f64(parts: &[(&Gathered<'_>, f64)], rows: Range<usize>, dtype: DType, out
     s.wider.resize(n, 0.0);
     s.sums.resize(n, 0.0);
     for (k, (source, w)) in parts.iter().enumerate() {
-        let bytes = bytes_of(source, rows.clone(), &mut s.bytes);
+        let bytes = source.bytes(rows.clone(), &mut s.bytes);
         widen_f64(source.view().dtype, bytes, &mut s.wider);
         if k == 0 {
             s.sums.iter_mut().zip(&s.wider).for_each(|(sum, v)| *sum = w * v);
@@ -220,7 +210,7 @@ fn mix_rows(parts: &[(&Gathered<'_>, f64)], rows: Range<usize>, dtype: DType, ou
     s.sums.resize(n_rows * width, 0.0);
     s.wider.resize(n_rows * width, 0.0);
     for (source, w) in parts {
-        let bytes = bytes_of(source, rows.clone(), &mut s.bytes);
+        let bytes = source.bytes(rows.clone(), &mut s.bytes);
         widen_f64(source.view().dtype, bytes, &mut s.wider);
         s.sums.iter_mut().zip(&s.wider).for_each(|(sum, v)| *sum += w * v);
         wanted.iter_mut().zip(s.wider.chunks(width)).for_each(|(norm, row)| *norm += w * length(row));
@@ -252,7 +242,7 @@ fn arc(sources: &[Gathered<'_>], weights: &[f64]) -> Result<Vec<f64>> {
         .map_init(Scratch::default, |s, rows| {
             let (mut x, mut y) = (Vec::new(), Vec::new());
             for (source, out) in [(a, &mut x), (b, &mut y)] {
-                let bytes = bytes_of(source, rows.clone(), &mut s.bytes);
+                let bytes = source.bytes(rows.clone(), &mut s.bytes);
                 let dtype = source.view().dtype;
                 out.resize(bytes.len() / dtype.size(), 0.0);
                 widen_f64(dtype, bytes, out);

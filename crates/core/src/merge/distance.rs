@@ -2,13 +2,14 @@
 
 use rayon::prelude::*;
 use serde::Serialize;
+use subspan_linalg::mixed::PairSums;
 
 use super::apply::Gathered;
 use super::error::{MergeError, Result};
 use super::layout::{BoundTensor, Layout};
 use super::model::Model;
 use super::permutations::Permutations;
-use super::tensor::widen_f64;
+use super::tensor::{DType, widen_f32, widen_f64};
 
 /// Bytes of a block of rows: enough to amortize a task, small enough for the second-level cache.
 const BLOCK_BYTES: usize = 1 << 18;
@@ -91,48 +92,54 @@ pub(super) fn compare_tensor(
     let n_blocks = b.n_rows().div_ceil(rows);
     let sums: Vec<Sums> = (0..n_blocks)
         .into_par_iter()
-        .map(|block| {
+        .map_init(Scratch::default, |scratch, block| {
             let rows = block * rows..((block + 1) * rows).min(b.n_rows());
-            let (a, b) = (values(&a, rows.clone()), values(&b, rows));
-            sum(&a, &b)
+            scratch.sums(&a, &b, rows)
         })
         .collect();
     Ok(sums.into_iter().fold(Sums::default(), Sums::add))
 }
 
-/// Rows of a gathered tensor in double precision.
-fn values(gathered: &Gathered<'_>, rows: std::ops::Range<usize>) -> Vec<f64> {
-    let dtype = gathered.view().dtype;
-    let mut bytes = vec![0; rows.len() * gathered.row_bytes()];
-    gathered.read(rows, &mut bytes);
-    let mut out = vec![0.0; bytes.len() / dtype.size()];
-    widen_f64(dtype, &bytes, &mut out);
-    out
+/// Elements compared at once: in both precisions they stay in the first-level cache.
+const TILE: usize = 1024;
+
+/// Buffers of one thread.
+#[derive(Default)]
+struct Scratch {
+    a: Vec<u8>,
+    b: Vec<u8>,
+    single: [Vec<f32>; 2],
+    double: [Vec<f64>; 2],
 }
 
-/// Partial sums side by side: their number is fixed, so the order of additions is too.
-const LANES: usize = 8;
-
-fn sum(a: &[f64], b: &[f64]) -> Sums {
-    let mut s = [[0.0; LANES]; 4];
-    let mut one = |lane: usize, x: f64, y: f64| {
-        s[0][lane] += x * y;
-        s[1][lane] += x * x;
-        s[2][lane] += y * y;
-        s[3][lane] += (x - y) * (x - y);
-    };
-    let (xs, x_rest) = a.as_chunks::<LANES>();
-    let (ys, y_rest) = b.as_chunks::<LANES>();
-    for (x, y) in xs.iter().zip(ys) {
-        for lane in 0..LANES {
-            one(lane, x[lane], y[lane]);
+impl Scratch {
+    /// The sums over rows of two gathered tensors of one shape.
+    fn sums(&mut self, a: &Gathered<'_>, b: &Gathered<'_>, rows: std::ops::Range<usize>) -> Sums {
+        let (a_type, b_type) = (a.view().dtype, b.view().dtype);
+        let (a, b) = (a.bytes(rows.clone(), &mut self.a), b.bytes(rows, &mut self.b));
+        let tiles = a.chunks(TILE * a_type.size()).zip(b.chunks(TILE * b_type.size()));
+        let mut sums = PairSums::default();
+        let double = [a_type, b_type].contains(&DType::F64);
+        for (a, b) in tiles {
+            let n = a.len() / a_type.size();
+            if double {
+                self.double.iter_mut().for_each(|v| v.resize(n, 0.0));
+                let [x, y] = &mut self.double;
+                widen_f64(a_type, a, x);
+                widen_f64(b_type, b, y);
+                sums.add(x, y);
+            } else {
+                // Exact for all narrower numbers.
+                self.single.iter_mut().for_each(|v| v.resize(n, 0.0));
+                let [x, y] = &mut self.single;
+                widen_f32(a_type, a, x);
+                widen_f32(b_type, b, y);
+                sums.add(x, y);
+            }
         }
+        let [product, left, right, distance] = sums.totals();
+        Sums { product, left, right, distance }
     }
-    for (lane, (x, y)) in x_rest.iter().zip(y_rest).enumerate() {
-        one(lane, *x, *y);
-    }
-    let [product, left, right, distance] = s.map(|lanes| lanes.iter().sum());
-    Sums { product, left, right, distance }
 }
 
 /// The first element of a tensor of the cost that is no finite number.

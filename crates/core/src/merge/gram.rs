@@ -11,10 +11,15 @@ use super::layout::{BoundTensor, Layout, Place};
 use super::permutations::Permutations;
 use super::tensor::{DType, TensorView};
 
-/// Contraction columns of a panel: single-precision products add up over so many, double precision beyond.
-const PANEL: usize = 1024;
+/// Contraction columns of a panel: single-precision products add up over so many, double precision beyond. A multiple of [`KERNEL`], so that
+/// panels begin with kernels, and no power of two, so that rows do not compete for the same lines of a cache.
+const PANEL: usize = 1008;
 /// Columns side by side from which on they are copied as a run.
 const LONG_RUN: usize = 4;
+/// Elements of the usual kernel of a convolution, 3 x 3.
+const KERNEL: usize = 9;
+/// Elements between two units that are near each other: those of a small kernel.
+const NEAR: usize = 16;
 /// Elements of a panel that make packing it in parallel worthwhile.
 const PARALLEL_ELEMENTS: usize = 1 << 16;
 
@@ -28,8 +33,8 @@ pub(super) struct Columns {
     a_unit: Vec<usize>,
     b_unit: Vec<usize>,
     n_slots: usize,
-    /// Whether the axis is the tensor's last one (with more than one element), so that units lie side by side.
-    innermost: bool,
+    /// Whether units lie side by side or within a small kernel of each other, so that a column of all units is a short way.
+    units_are_near: bool,
 }
 
 impl Columns {
@@ -55,9 +60,9 @@ impl Columns {
                 slot.resize(a.len(), k as u32);
             }
         }
-        let innermost = stride == 1 && !before.is_empty() && before.len() > 1;
+        let units_are_near = stride <= NEAR && before.len() > 1;
         let (a_unit, b_unit) = (scaled(a_pos), scaled(b_pos));
-        Self { a, b, slot, a_unit, b_unit, n_slots: place.n_slots, innermost }
+        Self { a, b, slot, a_unit, b_unit, n_slots: place.n_slots, units_are_near }
     }
 
     /// Contraction length.
@@ -80,8 +85,15 @@ impl Columns {
         out: &mut [f64],
         scratch: &mut Panels,
     ) {
-        let all: Vec<usize> = (0..self.len()).collect();
-        self.add_columns(a, b, &all, None, first, out, scratch);
+        let rows = out.len() / self.n_units();
+        let units = &self.a_unit[first * self.n_slots..(first + rows) * self.n_slots];
+        for start in (0..self.len()).step_by(PANEL) {
+            let columns = start..(start + PANEL).min(self.len());
+            let slots = &self.slot[columns.clone()];
+            self.pack(a, &self.a[columns.clone()], slots, units, &mut scratch.a);
+            self.pack(b, &self.b[columns], slots, &self.b_unit, &mut scratch.b);
+            add_inner_products(&scratch.a, &scratch.b, slots.len(), self.vectors(), out);
+        }
     }
 
     /// Adds what changed columns change: `A[:, c] (B[:, new] − B[:, old])ᵀ`.
@@ -94,39 +106,29 @@ impl Columns {
         out: &mut [f64],
         scratch: &mut Panels,
     ) {
-        self.add_columns(a, b, changed, Some(old), 0, out, scratch);
-    }
-
-    fn add_columns(
-        &self,
-        a: TensorView<'_>,
-        b: TensorView<'_>,
-        columns: &[usize],
-        less: Option<&Self>,
-        first: usize,
-        out: &mut [f64],
-        scratch: &mut Panels,
-    ) {
-        let n = self.b_unit.len() / self.n_slots;
-        let rows = out.len() / n;
-        let vectors = if self.innermost { Vectors::Columns } else { Vectors::Rows };
-        for columns in columns.chunks(PANEL) {
+        for columns in changed.chunks(PANEL) {
             let pick = |from: &[usize]| -> Vec<usize> { columns.iter().map(|c| from[*c]).collect() };
             let slots: Vec<u32> = columns.iter().map(|c| self.slot[*c]).collect();
-            let fill = |view: TensorView<'_>, at: &[usize], units: &[usize], out: &mut Vec<f32>| {
-                let n_units = units.len() / self.n_slots;
-                out.resize(n_units * columns.len(), 0.0);
-                let panel = Pack { view, at, slots: &slots, units, n_slots: self.n_slots };
-                panel.fill(vectors, out);
-            };
-            fill(a, &pick(&self.a), &self.a_unit[first * self.n_slots..(first + rows) * self.n_slots], &mut scratch.a);
-            fill(b, &pick(&self.b), &self.b_unit, &mut scratch.b);
-            if let Some(old) = less {
-                fill(b, &pick(&old.b), &self.b_unit, &mut scratch.old);
-                scratch.b.iter_mut().zip(&scratch.old).for_each(|(new, old)| *new -= old);
-            }
-            add_inner_products(&scratch.a, &scratch.b, columns.len(), vectors, out);
+            self.pack(a, &pick(&self.a), &slots, &self.a_unit, &mut scratch.a);
+            self.pack(b, &pick(&self.b), &slots, &self.b_unit, &mut scratch.b);
+            self.pack(b, &pick(&old.b), &slots, &self.b_unit, &mut scratch.old);
+            scratch.b.iter_mut().zip(&scratch.old).for_each(|(new, old)| *new -= old);
+            add_inner_products(&scratch.a, &scratch.b, columns.len(), self.vectors(), out);
         }
+    }
+
+    fn n_units(&self) -> usize {
+        self.b_unit.len() / self.n_slots
+    }
+
+    fn vectors(&self) -> Vectors {
+        if self.units_are_near { Vectors::Columns } else { Vectors::Rows }
+    }
+
+    /// A panel of columns that begin `at` these elements.
+    fn pack(&self, view: TensorView<'_>, at: &[usize], slots: &[u32], units: &[usize], out: &mut Vec<f32>) {
+        out.resize(units.len() / self.n_slots * at.len(), 0.0);
+        Pack { view, at, slots, units, n_slots: self.n_slots }.fill(self.vectors(), out);
     }
 }
 
@@ -202,7 +204,13 @@ impl Pack<'_> {
                     for run in &runs {
                         let (out, more) = rest.split_at_mut(run.len());
                         let from = &elements[run[0] + unit..][..run.len()];
-                        out.iter_mut().zip(from).for_each(|(o, b)| *o = read(b));
+                        // A copy of known size is a few moves.
+                        match (out.as_chunks_mut::<KERNEL>(), from.as_chunks::<KERNEL>()) {
+                            (([out], []), ([from], [])) => {
+                                out.iter_mut().zip(from).for_each(|(o, b)| *o = read(b));
+                            }
+                            _ => out.iter_mut().zip(from).for_each(|(o, b)| *o = read(b)),
+                        }
                         rest = more;
                     }
                 } else {
@@ -217,7 +225,9 @@ impl Pack<'_> {
             }
             Vectors::Columns => {
                 let (at, slot) = (self.at[index], self.slots[index] as usize);
-                if side_by_side {
+                if self.n_slots == 1 && !side_by_side {
+                    out.iter_mut().zip(self.units).for_each(|(o, unit)| *o = read(&elements[at + unit]));
+                } else if side_by_side {
                     let from = &elements[at + self.units[0]..][..out.len()];
                     out.iter_mut().zip(from).for_each(|(o, b)| *o = read(b));
                 } else {
@@ -226,10 +236,30 @@ impl Pack<'_> {
                 }
             }
         };
-        if out.len() >= PARALLEL_ELEMENTS {
-            out.par_chunks_mut(line).enumerate().for_each(|(i, out)| fill_line(i, out));
+        let kernels = self.at.as_chunks::<KERNEL>();
+        let in_kernels = kernels.1.is_empty() && kernels.0.iter().all(|k| k.windows(2).all(|w| w[1] == w[0] + 1));
+        if vectors == Vectors::Columns && self.n_slots == 1 && in_kernels && !side_by_side {
+            // Each unit's kernel is read as a whole and goes to as many lines.
+            let fill_kernel = |index: usize, out: &mut [f32]| {
+                let first = kernels.0[index][0];
+                for (u, unit) in self.units.iter().enumerate() {
+                    if let Some(kernel) = elements[first + unit..].first_chunk::<KERNEL>() {
+                        kernel.iter().enumerate().for_each(|(t, b)| out[t * n_units + u] = read(b));
+                    }
+                }
+            };
+            fill_lines(out, KERNEL * n_units, fill_kernel);
         } else {
-            out.chunks_mut(line).enumerate().for_each(|(i, out)| fill_line(i, out));
+            fill_lines(out, line, fill_line);
         }
+    }
+}
+
+/// Fills lines of `len` elements by their number, in parallel where that is worthwhile.
+fn fill_lines(out: &mut [f32], len: usize, fill: impl Fn(usize, &mut [f32]) + Sync) {
+    if out.len() >= PARALLEL_ELEMENTS {
+        out.par_chunks_mut(len).enumerate().for_each(|(i, out)| fill(i, out));
+    } else {
+        out.chunks_mut(len).enumerate().for_each(|(i, out)| fill(i, out));
     }
 }

@@ -135,6 +135,8 @@ pub fn match_weights(
     observer: &dyn Observer,
 ) -> Result<Matched> {
     config.check()?;
+    // While the models are looked at.
+    rayon::spawn(subspan_linalg::gemm::prepare);
     check_finite(layout, a)?;
     check_finite(layout, b)?;
     let identity = Permutations::identity(layout.spec());
@@ -250,7 +252,7 @@ impl<'a> Descent<'a> {
             self.sweeps += 1;
             left -= 1;
             metric(observer, "objective", self.objective());
-            // The last word is that of Gram matrices computed afresh.
+            // The last word is that of Gram matrices that are, to rounding, as if computed afresh.
             converged = accepted == 0 && held_now.is_none() && !self.solver.distrust_updates();
         }
         Ok(converged)

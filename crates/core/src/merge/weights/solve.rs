@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
+use subspan_linalg::mixed::negated_sum;
 
 use super::super::distance::compare_tensor;
 use super::super::error::Result;
@@ -25,6 +26,8 @@ const BLOCK_ROWS: usize = 1024;
 const UPDATE_SHARE: usize = 2;
 /// ... and at most so many times in a row, so that rounding does not add up.
 const MOST_UPDATES: usize = 40;
+/// Elements of a matrix that make a task of a pass over it.
+const PASS_ELEMENTS: usize = 1 << 16;
 
 /// A place of a perm in a tensor of the cost.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +50,15 @@ struct Kept {
     columns: Vec<Columns>,
     versions: Vec<u64>,
     updates: usize,
+    /// Columns updated since the matrix was last computed afresh.
+    updated: usize,
+}
+
+impl Kept {
+    /// Whether its rounding is of the size of a fresh one's: no more columns have been updated than it is made of.
+    fn is_as_good_as_fresh(&self) -> bool {
+        self.updated <= self.columns.iter().map(Columns::len).sum()
+    }
 }
 
 /// What is known of a perm.
@@ -75,6 +87,8 @@ pub(super) struct Solver<'a> {
     /// Changes of each perm so far.
     versions: Vec<u64>,
     panels: Panels,
+    /// Costs of the last problem, to be used again: large blocks that come and go cost more than what is done with them.
+    spare: Vec<f32>,
 }
 
 /// What a solve changed.
@@ -141,7 +155,7 @@ impl<'a> Solver<'a> {
             });
         }
         let versions = vec![0; perms.len()];
-        Self { layout, a, b, permutations: start, perms, versions, panels: Panels::default() }
+        Self { layout, a, b, permutations: start, perms, versions, panels: Panels::default(), spare: Vec::new() }
     }
 
     /// The last relative gap of a perm.
@@ -192,14 +206,16 @@ impl<'a> Solver<'a> {
         }
         let costs = self.costs(p, false)?;
         self.put(p, to);
-        Ok(costs.map_or(0.0, |costs| value_of(&costs, &old).0 - value_of(&costs, to).0))
+        let change = costs.as_ref().map_or(0.0, |costs| value_of(costs, &old).0 - value_of(costs, to).0);
+        self.spare = costs.unwrap_or_default();
+        Ok(change)
     }
 
-    /// Forgets the solutions that rest on updated Gram matrices; whether there were any.
+    /// Forgets the solutions that rest on Gram matrices too often updated; whether there were any.
     pub(super) fn distrust_updates(&mut self) -> bool {
         let mut any = false;
         for perm in &mut self.perms {
-            let updated = perm.groups.iter_mut().filter(|g| g.kept.as_ref().is_some_and(|k| k.updates > 0));
+            let updated = perm.groups.iter_mut().filter(|g| g.kept.as_ref().is_some_and(|k| !k.is_as_good_as_fresh()));
             let n = updated.map(|g| g.kept = None).count();
             if n > 0 {
                 perm.solved = None;
@@ -226,6 +242,7 @@ impl<'a> Solver<'a> {
                 let found = lap::minimize(&costs, n, warm)?;
                 let (value, gap) = (found.certificate.value, found.certificate.gap);
                 let (old_value, scale) = value_of(&costs, &old);
+                self.spare = costs;
                 (Found { perm: found.columns, duals: found.duals, value, gap }, old_value, scale)
             }
             Some(n_groups) => {
@@ -289,7 +306,8 @@ impl<'a> Solver<'a> {
         }
         let parts = Parts { layout: self.layout, a: self.a, b: self.b, permutations: &self.permutations };
         let groups = perm.groups.iter_mut().filter(|g| g.outer == outer);
-        let mut costs = vec![0f32; n * n];
+        let mut costs = std::mem::take(&mut self.spare);
+        costs.resize(n * n, 0.0);
         if perm.keeps {
             let mut kept = Vec::new();
             for group in groups {
@@ -297,16 +315,11 @@ impl<'a> Solver<'a> {
                 parts.refresh(group, n, versions, &mut self.panels)?;
                 kept.extend(group.kept.as_ref().map(|k| k.gram.as_slice()));
             }
-            costs.par_chunks_mut(n).enumerate().for_each_init(
-                || vec![0f64; n],
-                |sums, (i, costs)| {
-                    sums.fill(0.0);
-                    for gram in &kept {
-                        sums.iter_mut().zip(&gram[i * n..]).for_each(|(sum, g)| *sum += g);
-                    }
-                    costs.iter_mut().zip(sums).for_each(|(cost, sum)| *cost = -*sum as f32);
-                },
-            );
+            costs.par_chunks_mut(PASS_ELEMENTS).enumerate().for_each(|(block, costs)| {
+                let start = block * PASS_ELEMENTS;
+                let parts: Vec<&[f64]> = kept.iter().map(|gram| &gram[start..start + costs.len()]).collect();
+                negated_sum(&parts, costs);
+            });
             return Ok(Some(costs));
         }
         let terms: Vec<Term> = groups.flat_map(|g| g.terms.clone()).collect();
@@ -361,6 +374,7 @@ impl<'a> Parts<'a> {
                     new.add_change(old, changed, a, b, &mut kept.gram, panels);
                 }
                 kept.updates += 1;
+                kept.updated += changed.iter().map(Vec::len).sum::<usize>();
                 (kept.columns, kept.versions) = (columns, versions);
                 return Ok(());
             }
@@ -371,7 +385,7 @@ impl<'a> Parts<'a> {
             let (a, b) = self.views(term)?;
             columns.add(a, b, 0, &mut gram, panels);
         }
-        group.kept = Some(Kept { gram, columns, versions, updates: 0 });
+        group.kept = Some(Kept { gram, columns, versions, updates: 0, updated: 0 });
         Ok(())
     }
 }
