@@ -93,6 +93,27 @@ fn kicks_only_help_and_end_certified() {
 }
 
 #[test]
+fn certificates_hold_on_gram_matrices_computed_afresh() {
+    let ((layout, a), (_, b)) = (mlp(1), mlp(2));
+    for seed in 0..4 {
+        let config = MatchConfig { kicks: Some(seed as usize * 4), ..MatchConfig::default() };
+        let found = run(&layout, &a, &b, &config, seed);
+        assert!(found.certified);
+        for (id, gram) in cross_grams(&layout, &a, &b, &found.permutations).unwrap() {
+            let perm = found.permutations.get(&id).unwrap();
+            let costs: Vec<f32> = gram.iter().map(|g| -g).collect();
+            let best = crate::assign::lap::minimize(&costs, perm.len(), None).unwrap().certificate.value;
+            let value = |i: usize, j: usize| f64::from(costs[i * perm.len() + j]);
+            let (own, size) = perm
+                .iter()
+                .enumerate()
+                .fold((0.0, 0.0), |(own, size), (i, j)| (own + value(i, *j), size + value(i, *j).abs()));
+            assert!(own - best <= 2.0 * CERTIFIED * size, "{id}: {own} {best}");
+        }
+    }
+}
+
+#[test]
 fn what_is_kept_between_solves_changes_nothing() {
     let ((layout, a), (_, b)) = (mlp(1), mlp(2));
     let kept = run(&layout, &a, &b, &MatchConfig::default(), 4);
