@@ -1,10 +1,11 @@
 """Weight matching and merging against NumPy + SciPy, the `lapjv` and `lap` packages and mergekit, where they are installed.
 
-    python benches/rivals/matching.py [--data DIR] [--width 2048] [--lap 4096] [--quick] [--out DIR]
+    python benches/rivals/matching.py [--data DIR] [--width 2048] [--lap 4096] [--quick] [--only matching|merging] [--threads N] [--out DIR]
 
 writes run.json and summary.md to benches/runs/<date>-merge/. The rival of `subspan match` is coordinate descent as published,
 written here on its own: the full Gram matrix of every layer in every sweep, SciPy's linear_sum_assignment, acceptance by the
-objective. `--data` adds the pairs of checkpoints in DIR (three orders of layers each).
+objective. `--data` adds the pairs of checkpoints in DIR (three orders of layers each). Runs of either are interleaved. On a machine with
+other work compare one thread with one (OPENBLAS_NUM_THREADS=1, --threads 1): NumPy's threads wait for each other in loops.
 """
 
 import argparse
