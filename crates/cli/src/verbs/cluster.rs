@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "K", default_value = "auto")]
     clusters: String,
     /// projection: doubly stochastic projection of the rows' affinities; mlc: a head trained by manifold linearizing and
-    /// clustering beside it, kept if its clusters code rows in fewer bits; what training gave is also in trained-*
+    /// clustering beside it, kept if its clusters code rows in 1 % fewer bits; what training gave is also in trained-*
     #[arg(long, default_value = "projection", value_parser = clap::builder::PossibleValuesParser::new(Method::names()))]
     method: String,
     /// True classes, for scores only: .npy, .npz:KEY, idx, idx.gz, .csv:COLUMN or .parquet:COLUMN

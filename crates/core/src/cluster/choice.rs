@@ -2,7 +2,7 @@
 
 use super::candidates::{Recipe, Space, smoothed_points, spectral_points, spectrum};
 use super::config::AffinityKind;
-use super::count::{self, Count, Evidence};
+use super::count::{self, Count, Evidence, Tried};
 use super::eigen::Pairs;
 use super::graph::Scaled;
 use super::join::{Edges, Joined};
@@ -11,12 +11,16 @@ use super::neighbours::Affinity;
 use super::outcome::Candidate;
 use super::pursuit;
 use super::run::Job;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::observe::{self, Event};
 
 /// Sizes of the graph that are tried, each with the effective number of neighbours: few for images, where near ones mean most,
 /// more for embeddings of text, where near ones mislead.
 pub(crate) const GRAPHS: [(usize, f64); 3] = [(15, 10.0), (7, 5.0), (64, 30.0)];
+/// The graph by which clusters are counted that are too small for those: of its edges fewer leave a cluster of ten rows.
+pub(crate) const NARROW: (usize, f64) = (5, 10.0 / 3.0);
+/// Most rows per cluster, on average, for which that graph counts: twice the neighbours of the first graph, which sees larger ones.
+const NARROW_ROWS: usize = 2 * GRAPHS[0].0;
 /// The graph of a pursuit: all it chose, of which the larger coefficients count.
 const PURSUED: (usize, f64) = (pursuit::STEPS, 4.0);
 /// Number of clusters at which the way to a partition is chosen before the number is known.
@@ -80,20 +84,28 @@ impl Contest {
     }
 }
 
+/// How a space is clustered: every graph with every recipe.
+#[derive(Clone, Copy)]
+pub(crate) struct Ways<'a> {
+    pub(crate) graphs: &'a [(usize, f64)],
+    pub(crate) recipes: &'a [Recipe],
+}
+
 impl Job<'_> {
-    /// Tries every graph and recipe on a space; the contest keeps it if it is among the `most` best.
+    /// Tries graphs with every recipe on a space; the contest keeps it if it is among the `most` best.
     pub(crate) fn enter(
         &self,
         space: Space,
         clusters: usize,
-        recipes: &[Recipe],
+        ways: Ways<'_>,
         contest: &mut Contest,
         most: usize,
     ) -> Result<()> {
-        observe::phase(self.observer, "partition", Some((self.graphs().len() * recipes.len()) as u64));
+        let Ways { graphs, recipes } = ways;
+        observe::phase(self.observer, "partition", Some((graphs.len() * recipes.len()) as u64));
         let mut best: Option<(Tie, Partition, usize)> = None;
-        for graph in self.graphs() {
-            let tie = self.tie(&space, graph, clusters)?;
+        for graph in graphs {
+            let tie = self.tie(&space, *graph, clusters)?;
             let mut won: Option<(Partition, usize)> = None;
             for recipe in recipes {
                 let starts = self.config.starts.min(TRIAL_STARTS);
@@ -166,15 +178,35 @@ impl Job<'_> {
     }
 
     /// The largest number of clusters considered, and the one at which the way to a partition is chosen first.
-    pub(crate) fn numbers(&self) -> (usize, usize) {
+    fn numbers(&self) -> (usize, usize) {
         let n = self.features.n_rows();
         let largest =
             self.config.max_clusters.unwrap_or_else(|| (n / MAX_CLUSTERS.1).clamp(2, MAX_CLUSTERS.0)).min(n - 1);
         (largest, PROVISIONAL.min(largest))
     }
 
-    /// The number of clusters, chosen on the way to a partition that was best at a provisional number.
-    pub(crate) fn count(&self, entrant: &Entrant, largest: usize) -> Result<Count> {
+    /// The number of clusters and the spaces worth a try at that number. Where the usual graphs hardly see clusters, these may be
+    /// smaller than a row's neighbourhood, and are counted on a narrower graph, which has to see them clearly
+    /// and that small.
+    pub(crate) fn counted(&self) -> Result<(Count, Vec<Entrant>)> {
+        let (largest, provisional) = self.numbers();
+        let recipes = self.recipes();
+        let first = self.survey(provisional, Ways { graphs: &self.graphs(), recipes }, FINALISTS)?.best;
+        let n = self.features.n_rows();
+        let curve = self.curve(first.first().ok_or(Error::AllZero)?, largest)?;
+        let wide = count::choose(curve, n, self.coded.1);
+        let given = self.config.neighbours.is_some() || self.config.affinity == Some(AffinityKind::Pursuit);
+        if given || !wide.faint() || n > NARROW_ROWS * largest {
+            return Ok((wide, first));
+        }
+        let best = self.survey(provisional, Ways { graphs: &[NARROW], recipes }, FINALISTS)?.best;
+        let narrow = count::narrow(self.curve(best.first().ok_or(Error::AllZero)?, largest)?, n);
+        let seen = n <= NARROW_ROWS * narrow.clusters && !narrow.faint();
+        Ok(if seen { (narrow, best) } else { (wide, first) })
+    }
+
+    /// What tells the number of clusters, on the way to a partition that was best at a provisional number.
+    fn curve(&self, entrant: &Entrant, largest: usize) -> Result<Vec<Tried>> {
         let Entrant { space, tie, partition, .. } = entrant;
         let grid = count::grid(largest);
         observe::phase(self.observer, "count", Some(grid.len() as u64));
@@ -194,8 +226,7 @@ impl Job<'_> {
         let joined = Joined::down_to(&Edges::of(membership, &run.labels, finer), COUNTED_PRICE, 1);
         let coded = [&self.coded, &self.coarse];
         let evidence = Evidence { coded, mass, membership, joined: &joined };
-        let curve = count::curve(&grid, &points, &evidence, self.seed, self.observer)?;
-        Ok(count::choose(curve, mass.len(), self.coded.1))
+        count::curve(&grid, &points, &evidence, self.seed, self.observer)
     }
 }
 
@@ -255,5 +286,23 @@ mod tests {
         assert!((26..=34).contains(&count.clusters), "{} of 30, {}", count.clusters, count.by);
         assert!(count.interval[0] <= count.clusters && count.clusters <= count.interval[1]);
         assert!(agreement(&found.labels, &truth).nmi > 0.95);
+    }
+
+    #[test]
+    fn clusters_smaller_than_a_neighbourhood_are_counted_on_a_narrower_graph() {
+        let (rows, _) = bundles(&[10; 40], 80, 1.2);
+        let config = Config { clusters: Clusters::Auto, ..Config::default() };
+        let count = run(&Features::new(&rows, 80).unwrap(), &config, 0, &Silent).unwrap().summary.count.unwrap();
+        // Of 15 neighbours, six or more are from other clusters.
+        assert!((20..=50).contains(&count.clusters), "{} of 40, {}", count.clusters, count.by);
+        assert_eq!(count.by, "information across edges of five neighbours");
+    }
+
+    #[test]
+    fn rows_without_clusters_are_not_cut_into_many() {
+        let (rows, _) = bundles(&[1000], 6, 1.0);
+        let config = Config { clusters: Clusters::Auto, ..Config::default() };
+        let count = run(&Features::new(&rows, 6).unwrap(), &config, 0, &Silent).unwrap().summary.count.unwrap();
+        assert!(count.clusters <= 5, "{}, {}", count.clusters, count.by);
     }
 }

@@ -38,7 +38,7 @@ pub struct Count {
     pub clusters: usize,
     /// Numbers that the data do not tell apart from it, the smallest and the largest.
     pub interval: [usize; 2],
-    /// `coding length`, `coding length of fewer components` or `information across edges`.
+    /// `coding length`, `coding length of fewer components`, `information across edges` or the same `of five neighbours`.
     pub by: &'static str,
     /// Everything that was tried.
     pub curve: Vec<Tried>,
@@ -114,6 +114,18 @@ impl Tried {
     }
 }
 
+impl Count {
+    /// Whether the clusters counted across edges gain less than a third of what they would if no edge left them.
+    pub(crate) fn faint(&self) -> bool {
+        let counted = self.curve.iter().find(|t| t.clusters == self.clusters);
+        self.by.starts_with(INFORMATION) && counted.is_some_and(|t| t.gain < FAINT * (1.0 - PRICES[1]) * t.entropy)
+    }
+}
+
+/// Share of the largest gain below which a graph hardly sees clusters.
+const FAINT: f64 = 1.0 / 3.0;
+/// How a number is chosen where edges leave clusters.
+const INFORMATION: &str = "information across edges";
 /// How a number is chosen where clusters are small.
 const FEWER: &str = "coding length of fewer components";
 
@@ -136,19 +148,25 @@ pub(crate) fn choose(curve: Vec<Tried>, n_rows: usize, components: usize) -> Cou
         }
         return coded;
     }
+    by_information(coded.curve, n_rows, INFORMATION)
+}
+
+/// The number by information across the edges of a graph so narrow that its few edges leave hardly any cluster: whether one is closed
+/// says nothing there.
+pub(crate) fn narrow(curve: Vec<Tried>, n_rows: usize) -> Count {
+    by_information(curve, n_rows, "information across edges of five neighbours")
+}
+
+/// The number whose information is worth the price of its entropy.
+fn by_information(curve: Vec<Tried>, n_rows: usize, by: &'static str) -> Count {
     let error = SPREAD / (n_rows as f64).sqrt();
     // The smallest number that the error does not tell from the best.
     let first = |price: f64| {
-        let most = coded.curve.iter().map(|t| t.gain(price)).fold(f64::NEG_INFINITY, f64::max);
-        coded.curve.iter().find(|t| t.gain(price) >= most - error).map_or(coded.clusters, |t| t.clusters)
+        let most = curve.iter().map(|t| t.gain(price)).fold(f64::NEG_INFINITY, f64::max);
+        curve.iter().find(|t| t.gain(price) >= most - error).map_or(curve[0].clusters, |t| t.clusters)
     };
     let [low, clusters, high] = PRICES.map(first);
-    Count {
-        clusters,
-        interval: [low.min(clusters), high.max(clusters)],
-        by: "information across edges",
-        curve: coded.curve,
-    }
+    Count { clusters, interval: [low.min(clusters), high.max(clusters)], by, curve }
 }
 
 /// Numbers whose coding length is within this share of the least are not told apart by it.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 
 use super::candidates::{Recipe, Space, preparations};
-use super::choice::{Contest, Entrant, FINALISTS, Tie};
+use super::choice::{Contest, Entrant, Tie, Ways};
 use super::coding::{self, DIMS};
 use super::config::{AffinityKind, Clusters, Config, ZeroRows};
 use super::count::Count;
@@ -46,7 +46,8 @@ pub fn run(features: &Features<'_>, config: &Config, seed: u64, observer: &dyn O
     start(features, config, None, seed, observer)
 }
 
-/// Clusters rows by projection and by a trained head; the head is kept if both its code lengths are smaller, both are reported.
+/// Clusters rows by projection and by a trained head; the head is kept if both its code lengths are a per cent smaller, both results are
+/// reported.
 ///
 /// # Errors
 /// As [`run`], and what the learner reports.
@@ -154,15 +155,15 @@ impl<'a> Job<'a> {
     }
 
     fn run(&self, learner: Option<&dyn Learner>) -> Result<Outcome> {
+        let graphs = self.graphs();
+        let ways = Ways { graphs: &graphs, recipes: self.recipes() };
         let (contest, clusters, count) = match self.config.clusters {
-            Clusters::Fixed(k) => (self.survey(k, 1)?, k, None),
+            Clusters::Fixed(k) => (self.survey(k, ways, 1)?, k, None),
             Clusters::Auto => {
-                let (largest, provisional) = self.numbers();
-                let first = self.survey(provisional, FINALISTS)?;
-                let count = self.count(first.best.first().ok_or(Error::AllZero)?, largest)?;
+                let (count, finalists) = self.counted()?;
                 let mut contest = Contest::default();
-                for entrant in first.best {
-                    self.enter(entrant.space, count.clusters, self.recipes(), &mut contest, 1)?;
+                for entrant in finalists {
+                    self.enter(entrant.space, count.clusters, ways, &mut contest, 1)?;
                 }
                 (contest, count.clusters, Some(count))
             }
@@ -175,10 +176,10 @@ impl<'a> Job<'a> {
     }
 
     /// A contest of all spaces, of which the `most` best are kept.
-    fn survey(&self, clusters: usize, most: usize) -> Result<Contest> {
+    pub(crate) fn survey(&self, clusters: usize, ways: Ways<'_>, most: usize) -> Result<Contest> {
         let mut contest = Contest::default();
         for (source, preparation, affinity) in self.spaces() {
-            self.enter(self.space(source, preparation, affinity)?, clusters, self.recipes(), &mut contest, most)?;
+            self.enter(self.space(source, preparation, affinity)?, clusters, ways, &mut contest, most)?;
         }
         Ok(contest)
     }

@@ -1,9 +1,9 @@
-//! A trained head against the projection: it is kept if its clusters code rows in fewer bits, held out or not.
+//! A trained head against the projection: it is kept if its clusters code rows in clearly fewer bits, held out or not.
 
 use std::borrow::Cow;
 
 use super::candidates::{Recipe, Space};
-use super::choice::{Contest, GRAPHS, TRIAL_STARTS};
+use super::choice::{Contest, GRAPHS, TRIAL_STARTS, Ways};
 use super::learn::{Head, Learner, Problem};
 use super::model::Model;
 use super::neighbours::{Affinity, Neighbours, Search};
@@ -20,6 +20,8 @@ const HELD_ROWS: usize = 2000;
 const LEARN_ROWS: usize = 8000;
 /// Neighbours of which one is a row's second view.
 const VIEWS: usize = 10;
+/// Share by which both code lengths have to fall: smaller differences do not tell which clusters are better.
+const CLEARLY: f64 = 0.01;
 
 /// Rows a head is trained on, and those among them by which it is judged. Training sees the judging rows as the projection does,
 /// without labels; code lengths are those of fixed features, which training does not shape.
@@ -63,7 +65,8 @@ fn gather<T: Copy>(from: &[T], d: usize, which: &[usize]) -> Vec<T> {
 }
 
 impl Job<'_> {
-    /// Trains a head and keeps it if its clusters code rows in fewer bits than the projection's, both those held out of the code and all.
+    /// Trains a head and keeps it if its clusters code rows in a per cent fewer bits than the projection's, both those held out of
+    /// the code and all.
     pub(crate) fn learned(&self, projected: Outcome, clusters: usize, learner: &dyn Learner) -> Result<Outcome> {
         observe::phase(self.observer, "learn", None);
         let Split { held, used } = Split::new(self.features.n_rows(), self.seed);
@@ -97,12 +100,12 @@ impl Job<'_> {
         let largest = self.graphs().iter().map(|g| g.0).max().unwrap_or(1);
         let mut contest = Contest::default();
         let space = Space::learned(&transform, &head, &rows, &self.mass, largest);
-        self.enter(space, clusters, self.recipes(), &mut contest, 1)?;
+        self.enter(space, clusters, Ways { graphs: &self.graphs(), recipes: self.recipes() }, &mut contest, 1)?;
         let trained = self.finish(contest, clusters, projected.summary.count.clone())?;
         self.better(projected, trained, clusters, &held, snapshots)
     }
 
-    /// The one of fewer bits, which also reports the other.
+    /// The one to keep, which also reports the other.
     fn better(
         &self,
         mut projected: Outcome,
@@ -116,7 +119,8 @@ impl Job<'_> {
         };
         let (held_out, projection_held_out) = (bits(&trained)?, bits(&projected)?);
         let [coding_length, projection_coding_length] = [&trained, &projected].map(|o| o.summary.coding_length);
-        let kept = held_out < projection_held_out && coding_length < projection_coding_length;
+        let falls = |from: f64, to: f64| from - to > CLEARLY * from.abs();
+        let kept = falls(projection_held_out, held_out) && falls(projection_coding_length, coding_length);
         let learned = Learned {
             kept,
             held_out,
@@ -134,7 +138,7 @@ impl Job<'_> {
         if !kept {
             best.summary.warnings.push(format!(
                 "the trained head codes held-out rows in {held_out:.2} bits and all in {coding_length:.2}, the projection in \
-                 {projection_held_out:.2} and {projection_coding_length:.2}: the projection is kept"
+                 {projection_held_out:.2} and {projection_coding_length:.2}: not one per cent fewer in both, the projection is kept"
             ));
         }
         best.summary.candidates = candidates;

@@ -84,8 +84,9 @@ fn learned(value: &Value) -> String {
     };
     let kept =
         if value["kept"].as_bool() == Some(true) { "The trained head was kept" } else { "The projection was kept" };
-    let text =
-        format!("{kept}. The head is kept if its clusters code rows in fewer bits, both those held out and all.");
+    let text = format!(
+        "{kept}. The head is kept if its clusters code rows in one per cent fewer bits, both those held out and all."
+    );
     let scored = value["trained"]["accuracy"].is_f64();
     let whole = |v: &Value| v.as_u64().map_or("-".into(), count);
     let length = |name: &str| value[name].as_f64().map_or("-".into(), |v| significant(v, 4));
@@ -159,7 +160,7 @@ fn curve(record: &RunRecord) -> Option<String> {
         tried.iter().filter_map(|t| Some((t["clusters"].as_f64()?, t[name].as_f64()?))).collect()
     };
     let by = record.results.get("chosen_by").and_then(Value::as_str).unwrap_or_default();
-    let across = by == "information across edges";
+    let across = by.starts_with("information across edges");
     let (title, unit) = match across {
         true => ("Information across edges, less its price, by number of clusters", "nats"),
         false => ("Coding length by number of clusters", "bits per row"),
@@ -224,7 +225,7 @@ fn caption(name: &str, record: &RunRecord) -> String {
     match name {
         "count" => {
             let text = match get("chosen_by").as_str() {
-                Some("information across edges") => {
+                Some(by) if by.starts_with("information across edges") => {
                     "What the cluster at one end of an edge of the graph says of the other, less a price for each nat of the clusters' entropy; more is better."
                 }
                 _ => {
