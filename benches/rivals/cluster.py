@@ -61,6 +61,13 @@ def cifar(data):
     return features, np.load(data / "cifar10" / "cifar10_10k_2k_jpeg.npz")["train_y"]
 
 
+def few(x, y, count, seed):
+    """So many rows of every class."""
+    rng = np.random.default_rng(seed)
+    keep = np.concatenate([rng.permutation(np.flatnonzero(y == c))[:count] for c in np.unique(y)])
+    return x[keep], y[keep]
+
+
 def both_parts(data):
     (a, b), (c, d) = mnist(data, "train"), mnist(data, "test")
     return np.concatenate([a, c]), np.concatenate([b, d])
@@ -142,6 +149,9 @@ SETS = {
     "mnist_5k_scattering": (lambda d, s: mnist(d, "test", 5000), SCATTERING),
     "banking77": (lambda d, s: text(d, "banking77"), []),
     "clinc150": (lambda d, s: text(d, "clinc150"), []),
+    "coil20_10_per_class": (lambda d, s: few(*subspace(d, "coil20_32x32"), 10, s), []),
+    "banking77_10_per_class": (lambda d, s: few(*text(d, "banking77"), 10, s), []),
+    "clinc150_8_per_class": (lambda d, s: few(*text(d, "clinc150"), 8, s), []),
     "cifar10_mobilenet": (lambda d, s: cifar(d), []),
     "mnist_odd_halved": (lambda d, s: imbalanced(d, s, "odd"), SCATTERING),
     "mnist_long_tail": (lambda d, s: imbalanced(d, s, "tail"), SCATTERING),
