@@ -15,6 +15,8 @@
 //! | rows of length one | [`par_unit_rows`] | `3 d` per row |
 //! | lengths of rows, of segments of rows | [`row_lengths`], [`segment_lengths`] | `2 d` per row |
 //! | values above a threshold | [`values_above`] | a comparison per vector |
+//! | weighted sums of gathered rows | [`add_rows`] | 2 per value |
+//! | nearest of several centres | [`nearest_centers`] | 3 per product |
 //! | probabilities | [`softmax`] | about 30 instructions per vector |
 //! | whitening factor of a Gram matrix | [`whiten`] | `≈ d³` |
 //! | Cholesky, eigen, SVD, QR | [`factor`] | `O(d³)` |
@@ -27,12 +29,14 @@ pub mod apply;
 pub mod bf16;
 pub mod factor;
 pub mod frames;
+mod gather;
 pub mod gemm;
 pub mod gram;
 mod lengths;
 mod mat;
 mod matvec;
 pub mod mixed;
+mod nearest;
 mod par;
 pub mod philox;
 mod real;
@@ -45,8 +49,10 @@ mod whiten;
 
 pub use above::values_above;
 pub use factor::{Cholesky, Eigh, PsdFactor, ThinSvd, cholesky, eigh, psd_factor, qr_factor, solve_psd, thin_svd};
+pub use gather::add_rows;
 pub use lengths::{row_lengths, segment_lengths};
 pub use mat::Mat;
+pub use nearest::nearest_centers;
 pub use par::{par_gram, par_mul_vec, par_row_norms_sq, par_tr_mul_vec, par_weighted_gram};
 pub use real::Real;
 pub use softmax::softmax;

@@ -1,6 +1,7 @@
 //! The membership of all rows: a nearest-neighbour graph, a temperature per row, a doubly stochastic scaling.
 
 use rayon::prelude::*;
+use subspan_linalg::add_rows;
 
 use super::eigen::Operator;
 use super::neighbours::Neighbours;
@@ -88,11 +89,7 @@ impl Operator for Membership {
             let own = &x[i * width..(i + 1) * width];
             out.iter_mut().zip(&total).zip(own).for_each(|((o, t), v)| *o = s * (t - s * v));
             let (columns, values) = self.row(i);
-            for (j, value) in columns.iter().zip(values) {
-                let value = f64::from(*value);
-                let from = &x[*j as usize * width..(*j as usize + 1) * width];
-                out.iter_mut().zip(from).for_each(|(o, v)| *o += value * v);
-            }
+            add_rows(x, columns, values, out);
         });
     }
 }

@@ -1,7 +1,7 @@
 //! k-means with seeded k-means++ starts, for rows of an embedding.
 
 use rayon::prelude::*;
-use subspan_linalg::gemm;
+use subspan_linalg::{gemm, nearest_centers};
 
 use crate::draw::{Rng, Stream};
 
@@ -136,17 +136,8 @@ impl Run<'_> {
         parts.zip(inputs).for_each(|((labels, distances), (points, squares))| {
             let mut products = vec![0f32; squares.len() * self.k];
             gemm::mul_transposed(points, centers, self.d, &mut products);
-            for (i, row) in products.chunks_exact(self.k).enumerate() {
-                let (mut best, mut least) = (0, f32::INFINITY);
-                for (c, (p, o)) in row.iter().zip(&own).enumerate() {
-                    let v = o - 2.0 * p;
-                    if v < least {
-                        (best, least) = (c, v);
-                    }
-                }
-                labels[i] = best as u32;
-                distances[i] = (squares[i] + least).max(0.0);
-            }
+            nearest_centers(&products, &own, labels, distances);
+            distances.iter_mut().zip(squares).for_each(|(v, s)| *v = (s + *v).max(0.0));
         });
         (labels, distances)
     }
