@@ -123,22 +123,22 @@ impl<T: Real> WithSimd for AddPairs<'_, T> {
         let (ys, y_rest) = self.y.as_chunks::<PARTIAL>();
         for (x, y) in xs.iter().zip(ys) {
             for lane in 0..PARTIAL {
-                let (x, y) = (x[lane].to_f64(), y[lane].to_f64());
-                sums[0][lane] += x * y;
-                sums[1][lane] += x * x;
-                sums[2][lane] += y * y;
-                sums[3][lane] += (x - y) * (x - y);
+                add_pair(&mut sums, lane, x[lane].to_f64(), y[lane].to_f64());
             }
         }
         for (lane, (x, y)) in x_rest.iter().zip(y_rest).enumerate() {
-            let (x, y) = (x.to_f64(), y.to_f64());
-            sums[0][lane] += x * y;
-            sums[1][lane] += x * x;
-            sums[2][lane] += y * y;
-            sums[3][lane] += (x - y) * (x - y);
+            add_pair(&mut sums, lane, x.to_f64(), y.to_f64());
         }
         *self.sums = sums;
     }
+}
+
+#[inline(always)]
+fn add_pair(sums: &mut [[f64; PARTIAL]; 4], lane: usize, x: f64, y: f64) {
+    sums[0][lane] += x * y;
+    sums[1][lane] += x * x;
+    sums[2][lane] += y * y;
+    sums[3][lane] += (x - y) * (x - y);
 }
 
 #[cfg(test)]

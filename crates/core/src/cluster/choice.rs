@@ -84,24 +84,17 @@ impl Contest {
     }
 }
 
-/// How a space is clustered: every graph with every recipe.
-#[derive(Clone, Copy)]
-pub(crate) struct Ways<'a> {
-    pub(crate) graphs: &'a [(usize, f64)],
-    pub(crate) recipes: &'a [Recipe],
-}
-
 impl Job<'_> {
     /// Tries graphs with every recipe on a space; the contest keeps it if it is among the `most` best.
     pub(crate) fn enter(
         &self,
         space: Space,
         clusters: usize,
-        ways: Ways<'_>,
+        graphs: &[(usize, f64)],
         contest: &mut Contest,
         most: usize,
     ) -> Result<()> {
-        let Ways { graphs, recipes } = ways;
+        let recipes = self.recipes();
         observe::phase(self.observer, "partition", Some((graphs.len() * recipes.len()) as u64));
         let mut best: Option<(Tie, Partition, usize)> = None;
         for graph in graphs {
@@ -190,8 +183,7 @@ impl Job<'_> {
     /// and that small.
     pub(crate) fn counted(&self) -> Result<(Count, Vec<Entrant>)> {
         let (largest, provisional) = self.numbers();
-        let recipes = self.recipes();
-        let first = self.survey(provisional, Ways { graphs: &self.graphs(), recipes }, FINALISTS)?.best;
+        let first = self.survey(provisional, &self.graphs(), FINALISTS)?.best;
         let n = self.features.n_rows();
         let curve = self.curve(first.first().ok_or(Error::AllZero)?, largest)?;
         let wide = count::choose(curve, n, self.coded.1);
@@ -199,7 +191,7 @@ impl Job<'_> {
         if given || !wide.faint() || n > NARROW_ROWS * largest {
             return Ok((wide, first));
         }
-        let best = self.survey(provisional, Ways { graphs: &[NARROW], recipes }, FINALISTS)?.best;
+        let best = self.survey(provisional, &[NARROW], FINALISTS)?.best;
         let narrow = count::narrow(self.curve(best.first().ok_or(Error::AllZero)?, largest)?, n);
         let seen = n <= NARROW_ROWS * narrow.clusters && !narrow.faint();
         Ok(if seen { (narrow, best) } else { (wide, first) })

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 
 use super::candidates::{Recipe, Space, preparations};
-use super::choice::{Contest, Entrant, Tie, Ways};
+use super::choice::{Contest, Entrant, Tie};
 use super::coding::{self, DIMS};
 use super::config::{AffinityKind, Clusters, Config, ZeroRows};
 use super::count::Count;
@@ -156,14 +156,13 @@ impl<'a> Job<'a> {
 
     fn run(&self, learner: Option<&dyn Learner>) -> Result<Outcome> {
         let graphs = self.graphs();
-        let ways = Ways { graphs: &graphs, recipes: self.recipes() };
         let (contest, clusters, count) = match self.config.clusters {
-            Clusters::Fixed(k) => (self.survey(k, ways, 1)?, k, None),
+            Clusters::Fixed(k) => (self.survey(k, &graphs, 1)?, k, None),
             Clusters::Auto => {
                 let (count, finalists) = self.counted()?;
                 let mut contest = Contest::default();
                 for entrant in finalists {
-                    self.enter(entrant.space, count.clusters, ways, &mut contest, 1)?;
+                    self.enter(entrant.space, count.clusters, &graphs, &mut contest, 1)?;
                 }
                 (contest, count.clusters, Some(count))
             }
@@ -175,11 +174,11 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// A contest of all spaces, of which the `most` best are kept.
-    pub(crate) fn survey(&self, clusters: usize, ways: Ways<'_>, most: usize) -> Result<Contest> {
+    /// A contest of all spaces on these graphs, of which the `most` best are kept.
+    pub(crate) fn survey(&self, clusters: usize, graphs: &[(usize, f64)], most: usize) -> Result<Contest> {
         let mut contest = Contest::default();
         for (source, preparation, affinity) in self.spaces() {
-            self.enter(self.space(source, preparation, affinity)?, clusters, ways, &mut contest, most)?;
+            self.enter(self.space(source, preparation, affinity)?, clusters, graphs, &mut contest, most)?;
         }
         Ok(contest)
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::candidates::{Recipe, Space};
-use super::choice::{Contest, GRAPHS, TRIAL_STARTS, Ways};
+use super::choice::{Contest, GRAPHS, TRIAL_STARTS};
 use super::learn::{Head, Learner, Problem};
 use super::model::Model;
 use super::neighbours::{Affinity, Neighbours, Search};
@@ -97,10 +97,11 @@ impl Job<'_> {
         let problem =
             Problem { rows: &own, n_cols: p, weights: &weights, neighbours: &near.index, k: near.k, seed: self.seed };
         let head = learner.learn(&problem, &mut judge)?;
-        let largest = self.graphs().iter().map(|g| g.0).max().unwrap_or(1);
+        let graphs = self.graphs();
+        let largest = graphs.iter().map(|g| g.0).max().unwrap_or(1);
         let mut contest = Contest::default();
         let space = Space::learned(&transform, &head, &rows, &self.mass, largest);
-        self.enter(space, clusters, Ways { graphs: &self.graphs(), recipes: self.recipes() }, &mut contest, 1)?;
+        self.enter(space, clusters, &graphs, &mut contest, 1)?;
         let trained = self.finish(contest, clusters, projected.summary.count.clone())?;
         self.better(projected, trained, clusters, &held, snapshots)
     }
