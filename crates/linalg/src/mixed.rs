@@ -1,15 +1,12 @@
 //! Passes over matrices that add up single-precision products in double precision.
 //!
-//! The loops are compiled for every vector width and the widest one of the machine runs; each element is its own sum, in the order
-//! of the parts, so the bits do not depend on it. Floor: one read of every part and one write.
+//! The loops are compiled for every vector width and the widest one of the machine runs; each element is its own sum, so the bits do
+//! not depend on it. Floor: one read of every input and one write.
 
 use pulp::{Simd, WithSimd};
 
 use crate::real::Real;
 use crate::simd::dispatch;
-
-/// Elements summed side by side: they stay in registers from the first part to the last.
-const LANES: usize = 32;
 
 /// `sums += values`, element by element.
 ///
@@ -36,48 +33,34 @@ impl WithSimd for Add<'_> {
     }
 }
 
-/// `out = −Σ parts`, element by element: sums in double precision, rounded once.
+/// `out = −values`, each rounded once to single precision.
 ///
 /// # Panics
 /// If lengths differ.
 ///
 /// ```
 /// let mut out = [0f32; 2];
-/// subspan_linalg::mixed::negated_sum(&[&[1.0, 2.0], &[0.5, -2.5]], &mut out);
+/// subspan_linalg::mixed::negated(&[1.5, -0.5], &mut out);
 /// assert_eq!(out, [-1.5, 0.5]);
 /// ```
-pub fn negated_sum(parts: &[&[f64]], out: &mut [f32]) {
-    assert!(parts.iter().all(|part| part.len() == out.len()), "parts of {} elements", out.len());
-    dispatch(NegatedSum { parts, out });
+pub fn negated(values: &[f64], out: &mut [f32]) {
+    assert_eq!(values.len(), out.len(), "a value for each");
+    dispatch(Negated { values, out });
 }
 
 // A struct, not a closure: a closure's body is not inlined where the vector width is known.
-struct NegatedSum<'a> {
-    parts: &'a [&'a [f64]],
+struct Negated<'a> {
+    values: &'a [f64],
     out: &'a mut [f32],
 }
 
-impl WithSimd for NegatedSum<'_> {
+impl WithSimd for Negated<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let (blocks, rest) = self.out.as_chunks_mut::<LANES>();
-        let tail = blocks.len() * LANES;
-        for (k, block) in blocks.iter_mut().enumerate() {
-            let mut sums = [0f64; LANES];
-            for part in self.parts {
-                let part = &part[k * LANES..][..LANES];
-                for (sum, value) in sums.iter_mut().zip(part) {
-                    *sum += *value;
-                }
-            }
-            for (out, sum) in block.iter_mut().zip(&sums) {
-                *out = -*sum as f32;
-            }
-        }
-        for (k, out) in rest.iter_mut().enumerate() {
-            *out = -self.parts.iter().map(|part| part[tail + k]).fold(0.0, |sum, value| sum + value) as f32;
+        for (out, value) in self.out.iter_mut().zip(self.values) {
+            *out = -*value as f32;
         }
     }
 }
@@ -157,11 +140,9 @@ mod tests {
                 let expected: Vec<f64> = a.iter().zip(&single).map(|(a, b)| a + f64::from(*b)).collect();
                 assert_eq!(sums, expected, "{name}");
                 let mut out = vec![7f32; n];
-                width.run(NegatedSum { parts: &[&a, &b], out: &mut out });
-                let expected: Vec<f32> = a.iter().zip(&b).map(|(a, b)| -(a + b) as f32).collect();
+                width.run(Negated { values: &a, out: &mut out });
+                let expected: Vec<f32> = a.iter().map(|a| -*a as f32).collect();
                 assert_eq!(out, expected, "{name}");
-                width.run(NegatedSum { parts: &[], out: &mut out });
-                assert!(out.iter().all(|v| *v == 0.0));
             });
         }
     }

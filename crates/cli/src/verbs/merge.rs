@@ -23,7 +23,7 @@ pub(crate) struct Args {
     #[arg(value_name = "MODEL", required = true)]
     models: Vec<String>,
     /// Merge the units as they are
-    #[arg(long, conflicts_with_all = ["spec", "method", "many", "restarts", "kicks", "residual"])]
+    #[arg(long, conflicts_with_all = ["spec", "method", "many", "restarts", "residual"])]
     no_match: bool,
     /// Share of each model [default: equal]; with --rule task, of its difference from the base, which need not add up to 1
     #[arg(long, value_name = "W,W,..", value_delimiter = ',', allow_hyphen_values = true)]

@@ -46,12 +46,9 @@ pub(crate) struct MatchArgs {
     /// With more than two models: match each to the first, or all to each other's mean
     #[arg(long, value_name = "HOW", value_enum)]
     many: Option<Many>,
-    /// Runs with different orders of the layers; the best one is kept
+    /// Runs; each after the first matches most layers of the best one anew, and the better one is kept
     #[arg(long, value_name = "N", default_value_t = 1)]
     restarts: usize,
-    /// Random disturbances after which a run goes on and keeps the better end [default: as many as cost little, 0 for wide layers]
-    #[arg(long, value_name = "N")]
-    kicks: Option<usize>,
     /// Let a transformer's residual stream move too
     #[arg(long)]
     residual: bool,
@@ -126,7 +123,7 @@ impl Matching {
         if n_models < 2 {
             return Err(Failure::usage("two or more models are needed", None::<String>));
         }
-        let config = MatchConfig { restarts: args.restarts, kicks: args.kicks, ..MatchConfig::default() };
+        let config = MatchConfig { restarts: args.restarts, ..MatchConfig::default() };
         config.check()?;
         if args.residual && args.spec != AUTO && !is_graph(&args.spec) {
             let hint = "say in the spec which perms are fixed";
@@ -183,9 +180,6 @@ impl Matching {
         record.configure("data", self.data.as_ref().map(|d| &d.path));
         record.configure("many", self.many.name());
         record.configure("restarts", self.config.restarts);
-        if let Some(kicks) = self.config.kicks {
-            record.configure("kicks", kicks);
-        }
         record.configure("residual", self.residual);
     }
 }

@@ -142,22 +142,37 @@ impl Scratch {
     }
 }
 
-/// The first element of a tensor of the cost that is no finite number.
+/// [`compare`] for models that may hold numbers that are not finite.
 ///
 /// # Errors
-/// [`MergeError::NonFinite`]; a tensor that the model lacks.
-pub fn check_finite(layout: &Layout, model: &dyn Model) -> Result<()> {
+/// As of [`compare`]; [`MergeError::NonFinite`] with the first such number of the first model that has any.
+pub(super) fn compare_finite(
+    layout: &Layout,
+    a: &dyn Model,
+    b: &dyn Model,
+    permutations: &Permutations,
+) -> Result<Comparison> {
+    let found = compare(layout, a, b, permutations)?;
+    // A sum of squares is finite if its terms are; the other way round it may overflow.
+    if !found.total.left.is_finite() || !found.total.right.is_finite() {
+        check_finite(layout, a)?;
+        check_finite(layout, b)?;
+    }
+    Ok(found)
+}
+
+fn check_finite(layout: &Layout, model: &dyn Model) -> Result<()> {
     for tensor in layout.tensors.iter().filter(|t| t.in_cost) {
         let view = model.require(&tensor.name)?;
-        let size = view.dtype.size();
-        let per_block = BLOCK_BYTES / size;
-        let bad = view.data.par_chunks(per_block * size).enumerate().find_map_first(|(block, bytes)| {
-            let mut wide = vec![0.0; bytes.len() / size];
+        let per_block = BLOCK_BYTES / view.dtype.size();
+        let mut wide = Vec::new();
+        for (block, bytes) in view.data.chunks(per_block * view.dtype.size()).enumerate() {
+            wide.resize(bytes.len() / view.dtype.size(), 0.0);
             widen_f64(view.dtype, bytes, &mut wide);
-            wide.iter().position(|v| !v.is_finite()).map(|at| block * per_block + at)
-        });
-        if let Some(index) = bad {
-            return Err(MergeError::NonFinite { tensor: tensor.name.clone(), model: model.label().into(), index });
+            if let Some(at) = wide.iter().position(|v| !v.is_finite()) {
+                let (tensor, model) = (tensor.name.clone(), model.label().into());
+                return Err(MergeError::NonFinite { tensor, model, index: block * per_block + at });
+            }
         }
     }
     Ok(())

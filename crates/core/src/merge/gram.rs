@@ -90,9 +90,9 @@ impl Columns {
         for start in (0..self.len()).step_by(PANEL) {
             let columns = start..(start + PANEL).min(self.len());
             let slots = &self.slot[columns.clone()];
-            self.pack(a, &self.a[columns.clone()], slots, units, &mut scratch.a);
-            self.pack(b, &self.b[columns], slots, &self.b_unit, &mut scratch.b);
-            add_inner_products(&scratch.a, &scratch.b, slots.len(), self.vectors(), out);
+            let a = self.pack(a, &self.a[columns.clone()], slots, units, &mut scratch.a);
+            let b = self.pack(b, &self.b[columns], slots, &self.b_unit, &mut scratch.b);
+            add_inner_products(a, b, slots.len(), self.vectors(), out);
         }
     }
 
@@ -109,11 +109,11 @@ impl Columns {
         for columns in changed.chunks(PANEL) {
             let pick = |from: &[usize]| -> Vec<usize> { columns.iter().map(|c| from[*c]).collect() };
             let slots: Vec<u32> = columns.iter().map(|c| self.slot[*c]).collect();
-            self.pack(a, &pick(&self.a), &slots, &self.a_unit, &mut scratch.a);
-            self.pack(b, &pick(&self.b), &slots, &self.b_unit, &mut scratch.b);
-            self.pack(b, &pick(&old.b), &slots, &self.b_unit, &mut scratch.old);
-            scratch.b.iter_mut().zip(&scratch.old).for_each(|(new, old)| *new -= old);
-            add_inner_products(&scratch.a, &scratch.b, columns.len(), self.vectors(), out);
+            let left = self.pack(a, &pick(&self.a), &slots, &self.a_unit, &mut scratch.a);
+            let new = self.pack(b, &pick(&self.b), &slots, &self.b_unit, &mut scratch.b);
+            let old = self.pack(b, &pick(&old.b), &slots, &self.b_unit, &mut scratch.old);
+            new.iter_mut().zip(old).for_each(|(new, old)| *new -= *old);
+            add_inner_products(left, new, columns.len(), self.vectors(), out);
         }
     }
 
@@ -125,10 +125,22 @@ impl Columns {
         if self.units_are_near { Vectors::Columns } else { Vectors::Rows }
     }
 
-    /// A panel of columns that begin `at` these elements.
-    fn pack(&self, view: TensorView<'_>, at: &[usize], slots: &[u32], units: &[usize], out: &mut Vec<f32>) {
-        out.resize(units.len() / self.n_slots * at.len(), 0.0);
+    /// A panel of columns that begin `at` these elements, in a buffer that only grows.
+    fn pack<'p>(
+        &self,
+        view: TensorView<'_>,
+        at: &[usize],
+        slots: &[u32],
+        units: &[usize],
+        buffer: &'p mut Vec<f32>,
+    ) -> &'p mut [f32] {
+        let len = units.len() / self.n_slots * at.len();
+        if buffer.len() < len {
+            *buffer = vec![0.0; len];
+        }
+        let out = &mut buffer[..len];
         Pack { view, at, slots, units, n_slots: self.n_slots }.fill(self.vectors(), out);
+        out
     }
 }
 

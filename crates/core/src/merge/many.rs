@@ -50,8 +50,7 @@ pub fn merge_many(
     // Whether permutations compose is known before the work.
     layout.inverse(&identity)?;
     let mut permutations = vec![identity.clone(); models.len()];
-    // Each match goes on from the last one: kicks would start the rounds again.
-    let config = &MatchConfig { kicks: Some(0), ..config.clone() };
+    let further = MatchConfig { restarts: 1, ..config.clone() };
     let orders = Stream::new(seed, "models");
     let mut history = vec![spread(layout, models, &permutations)?];
     let (mut converged, mut sweeps) = (false, 0);
@@ -63,8 +62,9 @@ pub fn merge_many(
             let rest: Vec<(&dyn Model, &Permutations)> =
                 others.iter().map(|m| (models[*m], &permutations[*m])).collect();
             let mean = mean_model(layout, &rest)?;
-            let found: Matched =
-                match_weights(layout, &mean, models[l], Some(&permutations[l]), config, seed, observer)?;
+            // The first match of a model begins from nothing, others go on from the one before.
+            let (start, config) = if round == 0 { (None, config) } else { (Some(&permutations[l]), &further) };
+            let found: Matched = match_weights(layout, &mean, models[l], start, config, seed, observer)?;
             sweeps += found.sweeps;
             certified[l] = found.certified;
             moved |= found.permutations != permutations[l];

@@ -31,7 +31,7 @@ mod tests;
 pub use apply::Gathered;
 pub use combine::{Mixed, Rule, Sink, copy_tensor, mean_model, merge_tensor};
 pub use derive::{Derived, derive};
-pub use distance::{Comparison, Sums, check_finite, compare};
+pub use distance::{Comparison, Sums, compare};
 pub use error::{MergeError, Result};
 pub use graph::derive_from_graph;
 pub use layout::{BoundTensor, Layout, Place};

@@ -141,7 +141,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn projected(&mut self, start: &Permutations, steps: usize, seed: u64, best: &mut Best) -> Result<()> {
-        let matching = MatchConfig { max_sweeps: SWEEPS, restarts: 1, kicks: Some(0), ..self.config.matching.clone() };
+        let matching = MatchConfig { max_sweeps: SWEEPS, restarts: 1, ..self.config.matching.clone() };
         let mut optimizer = Optimizer::new(Rule::Adam, self.config.lr.unwrap_or(1e-3), 0.0);
         let mut latent = self.ends[0].clone();
         let mut permutations = start.clone();

@@ -5,19 +5,20 @@
 //! descent ends; where it ends, no single perm can be improved, which the last certificate of every perm proves. Where no two
 //! perms that may move share a tensor, that is the global optimum.
 //!
-//! Ainsworth, Hayase, Srinivasa (2209.04836), algorithm 1. Ours: perms whose neighbours did not move are not solved again;
-//! partial Gram matrices are kept and updated where only few columns moved; assignments start from the last duals. Where a
-//! sweep is cheap, the first run takes the perms with the most neighbours first (residual streams), and every run is followed
-//! by **kicks**: some units of one such perm change places in pairs, all others follow, the descent goes on, and the better end
-//! is kept (iterated local search).
+//! Ainsworth, Hayase, Srinivasa (2209.04836), algorithm 1. Ours: from nothing, perms are first **placed** one after the other by
+//! those columns of their tensors alone that fixed and placed perms determine, the most determined perm next; what an unmatched
+//! layer says about its neighbours is noise. Sweeps go in the same order. Perms whose neighbours did not move are not solved
+//! again; Gram matrices are kept and updated where only few columns moved; assignments start from the last duals. Further runs
+//! place most perms of the best end anew (iterated local search).
 
+mod cross;
 mod nested;
 mod solve;
 
 use serde::Serialize;
 
-use super::distance::{Comparison, check_finite, compare};
-use super::error::{MergeError, Result};
+use super::distance::{Comparison, compare, compare_finite};
+use super::error::Result;
 use super::layout::Layout;
 use super::model::Model;
 use super::permutations::Permutations;
@@ -30,31 +31,23 @@ use solve::{GAIN, Solver};
 /// Memory that kept partial Gram matrices may take, bytes: enough for a few layers of width 4096.
 const CACHE_BYTES: usize = 1 << 29;
 
-/// Floating-point operations that kicks may take per run by default (some tenths of a second), ...
-const KICK_WORK: f64 = 4e9;
-/// ... how many sweeps a kick is taken to need, ...
-const KICK_SWEEPS: f64 = 2.0;
-/// ... how many kicks are worth beginning with, and enough.
-const KICKS: std::ops::RangeInclusive<usize> = 4..=40;
-/// A kick moves one unit in so many.
-const KICK_SHARE: usize = 4;
+/// The share of perms that a further run places anew.
+const REPLACED: f64 = 0.7;
 
 /// How to match.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MatchConfig {
     /// Sweeps over all perms at most; 100 by default, far above what is seen (3 to 50).
     pub max_sweeps: usize,
-    /// Runs with different orders of the perms, the best is kept; 1 by default.
+    /// Runs, the best is kept; 1 by default. Further ones place most perms of the best so far anew.
     pub restarts: usize,
-    /// Kicks per run; by default as many as cost little, none for wide layers.
-    pub kicks: Option<usize>,
     /// Whether to keep partial Gram matrices between solves; the result is the same up to rounding.
     pub cache: bool,
 }
 
 impl Default for MatchConfig {
     fn default() -> Self {
-        Self { max_sweeps: 100, restarts: 1, kicks: None, cache: true }
+        Self { max_sweeps: 100, restarts: 1, cache: true }
     }
 }
 
@@ -92,7 +85,7 @@ pub struct Matched {
     pub before: Comparison,
     /// After.
     pub after: Comparison,
-    /// Sweeps of the best run, the last one without a change included.
+    /// Sweeps of all runs, placing and the last one without a change included.
     pub sweeps: usize,
     /// Whether a sweep changed nothing.
     pub converged: bool,
@@ -102,9 +95,9 @@ pub struct Matched {
     pub scope: Scope,
     /// Every matched perm's last relative gap, by id.
     pub gaps: Vec<(String, f64)>,
-    /// `F` after each accepted change that led to the end of the best run, as the gains add up; a kick lowers it.
+    /// `F` where the best run began to descend, once its perms were placed, and after each accepted change, as the gains add up.
     pub history: Vec<f64>,
-    /// Assignment problems solved in the best run.
+    /// Assignment problems solved in all runs.
     pub solves: usize,
 }
 
@@ -137,39 +130,43 @@ pub fn match_weights(
     config.check()?;
     // While the models are looked at.
     rayon::spawn(subspan_linalg::gemm::prepare);
-    check_finite(layout, a)?;
-    check_finite(layout, b)?;
     let identity = Permutations::identity(layout.spec());
-    let before = compare(layout, a, b, &identity)?;
-    let start = start.unwrap_or(&identity);
-    let mut best: Option<Matched> = None;
-    for restart in 0..config.restarts {
-        let descent = Descent::new(layout, a, b, start, &before, config, restart, seed)?;
-        // On a thread of the pool: small layers mean many small tasks, and a thread from outside would be woken for each.
-        let run = rayon::scope(|_| descent.run(config, observer))?;
-        if best.as_ref().is_none_or(|b| run.after.objective() > b.after.objective()) {
-            best = Some(run);
-        }
-    }
-    best.ok_or_else(|| MergeError::spec("no run"))
+    let before = compare_finite(layout, a, b, &identity)?;
+    let from = start.unwrap_or(&identity);
+    let mut descent = Descent::new(layout, a, b, from, config.cache, seed);
+    // On a thread of the pool: small layers mean many small tasks, and a thread from outside would be woken for each.
+    let end = rayon::scope(|_| {
+        let first = descent.first(start.is_none(), &before, config, observer)?;
+        descent.restart(first, config, seed, observer)
+    })?;
+    Ok(descent.finish(before, end))
 }
 
-/// One run.
+/// The runs.
 struct Descent<'a> {
     layout: &'a Layout,
     a: &'a dyn Model,
     b: &'a dyn Model,
-    before: &'a Comparison,
     solver: Solver<'a>,
-    free: Vec<usize>,
-    /// Whether perms are taken by their number of neighbours.
-    by_neighbours: bool,
-    orders: Stream,
-    kicks: Stream,
+    /// The perms that may move, those first that what is fixed and those before them determine most.
+    order: Vec<usize>,
     sweeps: usize,
     solves: usize,
-    /// `F` after each accepted change.
-    history: Vec<f64>,
+}
+
+/// Where a run ended.
+struct End {
+    permutations: Permutations,
+    after: Comparison,
+    /// Of `F`, by the accepted changes.
+    gains: Vec<f64>,
+    converged: bool,
+}
+
+impl End {
+    fn objective(&self) -> f64 {
+        self.after.objective()
+    }
 }
 
 impl<'a> Descent<'a> {
@@ -178,164 +175,143 @@ impl<'a> Descent<'a> {
         a: &'a dyn Model,
         b: &'a dyn Model,
         start: &Permutations,
-        before: &'a Comparison,
-        config: &MatchConfig,
-        restart: usize,
+        cache: bool,
         seed: u64,
-    ) -> Result<Self> {
-        let budget = if config.cache { CACHE_BYTES } else { 0 };
-        let solver = Solver::new(layout, a, b, start.clone(), budget);
-        let free = (0..layout.perms.len()).filter(|p| layout.perms[*p].1.is_free()).collect();
-        let first = if *start == Permutations::identity(layout.spec()) {
-            before.objective()
-        } else {
-            compare(layout, a, b, start)?.objective()
-        };
-        let seed = seed.wrapping_add(restart as u64);
-        let (orders, kicks) = (Stream::new(seed, "sweeps"), Stream::new(seed, "kicks"));
-        let by_neighbours = restart == 0;
-        let history = vec![first];
-        Ok(Self { layout, a, b, before, solver, free, by_neighbours, orders, kicks, sweeps: 0, solves: 0, history })
+    ) -> Self {
+        let mut solver = Solver::new(layout, a, b, start.clone(), if cache { CACHE_BYTES } else { 0 });
+        let free: Vec<usize> = (0..layout.perms.len()).filter(|p| layout.perms[*p].1.is_free()).collect();
+        let drawn = Stream::new(seed, "order").rng(0).permutation(free.len());
+        let order = solver.most_known_first(drawn.into_iter().map(|at| free[at]).collect());
+        Self { layout, a, b, solver, order, sweeps: 0, solves: 0 }
     }
 
-    fn run(mut self, config: &MatchConfig, observer: &dyn Observer) -> Result<Matched> {
-        observer.event(Event::Phase { name: "solve", total: Some(self.free.len() as u64) });
-        let affordable = self.affordable(config);
-        self.by_neighbours &= affordable > 0;
-        let mut converged = self.descend(None, config.max_sweeps, observer)?;
-        let kicks = if converged { affordable } else { 0 };
-        let mut best = (self.objective(), self.solver.permutations.clone(), self.history.len());
-        for kick in 0..kicks {
-            let kicked = self.kick(kick)?;
-            self.descend(Some(kicked), config.max_sweeps, observer)?;
-            if self.objective() > best.0 + GAIN * best.0.abs() {
-                best = (self.objective(), self.solver.permutations.clone(), self.history.len());
+    /// The first run, from where the solver stands, the perms placed anew before if `place`.
+    fn first(
+        &mut self,
+        place: bool,
+        before: &Comparison,
+        config: &MatchConfig,
+        observer: &dyn Observer,
+    ) -> Result<End> {
+        observer.event(Event::Phase { name: "solve", total: Some(self.order.len() as u64) });
+        if !place || self.is_separable() {
+            return self.descend(config, observer);
+        }
+        let start = self.solver.permutations.clone();
+        self.place(self.order.clone(), observer)?;
+        let end = self.descend(config, observer)?;
+        if end.objective() > before.objective() {
+            return Ok(end);
+        }
+        // The models are closer where they stand.
+        self.go_to(&start);
+        self.descend(config, observer)
+    }
+
+    /// Further runs, each from the best end so far with most perms placed anew; the best end.
+    fn restart(&mut self, mut best: End, config: &MatchConfig, seed: u64, observer: &dyn Observer) -> Result<End> {
+        if self.is_separable() || config.restarts == 1 {
+            return Ok(best);
+        }
+        let replaced = Stream::new(seed, "replaced");
+        for run in 1..config.restarts {
+            let mut rng = replaced.rng(run as u64);
+            let some = self.order.iter().copied().filter(|_| rng.uniform() < REPLACED).collect();
+            self.place(some, observer)?;
+            let end = self.descend(config, observer)?;
+            if end.objective() > best.objective() + GAIN * best.objective().abs() {
+                best = end;
             } else {
-                self.back_to(&best.1, best.2);
+                self.go_to(&best.permutations);
             }
         }
-        if kicks > 0 {
-            // Certificates of where the run ends.
-            self.back_to(&best.1, best.2);
-            converged = self.descend(None, config.max_sweeps, observer)?;
+        // Certificates of where it ends.
+        let last = self.descend(config, observer)?;
+        Ok(End { gains: [best.gains, last.gains].concat(), ..last })
+    }
+
+    /// Places perms anew, each where those that do not move and those placed before it want it.
+    fn place(&mut self, some: Vec<usize>, observer: &dyn Observer) -> Result<()> {
+        let order = self.solver.most_known_first(some);
+        self.solver.forget(&order);
+        for p in order {
+            self.look_up(observer)?;
+            self.solver.place(p)?;
+            self.solves += 1;
         }
-        self.finish(converged)
+        self.sweeps += 1;
+        Ok(())
     }
 
-    /// `F`, as the gains add up.
-    fn objective(&self) -> f64 {
-        self.history[self.history.len() - 1]
-    }
-
-    /// Sweeps until nothing changes or `max_sweeps` are over; whether nothing changed. The first one leaves out `held`.
-    fn descend(&mut self, mut held: Option<usize>, max_sweeps: usize, observer: &dyn Observer) -> Result<bool> {
-        let mut converged = self.free.is_empty();
-        let mut left = max_sweeps;
+    /// Sweeps until nothing changes or `max_sweeps` are over.
+    fn descend(&mut self, config: &MatchConfig, observer: &dyn Observer) -> Result<End> {
+        let mut converged = self.order.is_empty();
+        let (mut left, mut gains) = (config.max_sweeps, Vec::new());
         while !converged && left > 0 {
-            let mut accepted = 0;
-            let held_now = held.take();
-            for p in self.order().into_iter().filter(|p| Some(*p) != held_now) {
-                if observer.cancelled() {
-                    return Err(Error::Cancelled.into());
-                }
-                if self.sweeps == 0 {
-                    observer.event(Event::Advance { steps: 1 });
-                }
+            let already = gains.len();
+            for p in self.order.clone() {
+                self.look_up(observer)?;
                 if let Some(solved) = self.solver.solve(p)? {
                     self.solves += 1;
-                    if let Some(gain) = solved.gain {
-                        accepted += 1;
-                        self.history.push(self.objective() + gain);
-                    }
+                    gains.extend(solved.gain);
                 }
             }
             self.sweeps += 1;
             left -= 1;
-            metric(observer, "objective", self.objective());
             // The last word is that of Gram matrices that are, to rounding, as if computed afresh.
-            converged = accepted == 0 && held_now.is_none() && !self.solver.distrust_updates();
+            converged = gains.len() == already && !self.solver.forget_worn();
         }
-        Ok(converged)
+        let permutations = self.solver.permutations.clone();
+        let after = compare(self.layout, self.a, self.b, &permutations)?;
+        metric(observer, "objective", after.objective());
+        Ok(End { permutations, after, gains, converged })
     }
 
-    /// The perms in the order of the next sweep.
-    fn order(&self) -> Vec<usize> {
-        let drawn = self.orders.rng(self.sweeps as u64).permutation(self.free.len());
-        let mut order: Vec<usize> = drawn.into_iter().map(|at| self.free[at]).collect();
-        if self.by_neighbours {
-            order.sort_by_key(|p| std::cmp::Reverse(self.solver.n_neighbours(*p)));
+    /// Says that a perm is next and asks whether to go on.
+    fn look_up(&self, observer: &dyn Observer) -> Result<()> {
+        if observer.cancelled() {
+            return Err(Error::Cancelled.into());
         }
-        order
+        if self.sweeps == 0 {
+            observer.event(Event::Advance { steps: 1 });
+        }
+        Ok(())
     }
 
-    fn affordable(&self, config: &MatchConfig) -> usize {
-        if self.solver.is_separable(&self.free) {
-            return 0;
-        }
-        config.kicks.unwrap_or_else(|| {
-            let n = (KICK_WORK / (KICK_SWEEPS * self.solver.sweep_work())) as usize;
-            if n < *KICKS.start() { 0 } else { n.min(*KICKS.end()) }
-        })
-    }
-
-    /// Moves some units of a perm on which many others depend; which perm.
-    fn kick(&mut self, number: usize) -> Result<usize> {
-        let mut rng = self.kicks.rng(number as u64);
-        let plain: Vec<usize> =
-            self.free.iter().copied().filter(|p| self.layout.perms[*p].1.groups.is_none()).collect();
-        let mut counts: Vec<usize> = plain.iter().map(|p| self.solver.n_neighbours(*p)).collect();
-        counts.sort_unstable();
-        let Some(middle) = counts.get(counts.len() / 2) else { return Ok(0) };
-        let central = |strictly: bool| -> Vec<usize> {
-            let enough = |p: &usize| self.solver.n_neighbours(*p) + usize::from(!strictly) > *middle;
-            plain.iter().copied().filter(enough).collect()
-        };
-        let some = Some(central(true)).filter(|c| !c.is_empty()).unwrap_or_else(|| central(false));
-        let p = some[rng.permutation(some.len())[0]];
-        let (id, info) = &self.layout.perms[p];
-        let mut perm = self.solver.permutations.get(id).unwrap_or_default().to_vec();
-        // Pairs of units that are matched to each other, in an order that is the same if the models are swapped: then so is
-        // the kick, and the two runs stay inverse to each other.
-        let keys: Vec<f64> = (0..info.size).map(|_| rng.uniform()).collect();
-        let mut units: Vec<usize> = (0..info.size).collect();
-        units.sort_by(|i, j| (keys[*i] + keys[perm[*i]]).total_cmp(&(keys[*j] + keys[perm[*j]])));
-        units.truncate((info.size / KICK_SHARE).max(2));
-        for pair in units.chunks_exact(2) {
-            perm.swap(pair[0], pair[1]);
-        }
-        let change = self.solver.disturb(p, &perm)?;
-        self.history.push(self.objective() + change);
-        Ok(p)
-    }
-
-    /// Undoes what has happened since the history had `length` entries.
-    fn back_to(&mut self, permutations: &Permutations, length: usize) {
-        for p in &self.free {
+    fn go_to(&mut self, permutations: &Permutations) {
+        for p in &self.order {
             self.solver.put(*p, permutations.get(&self.layout.perms[*p].0).unwrap_or_default());
         }
-        self.history.truncate(length);
     }
 
-    fn finish(self, converged: bool) -> Result<Matched> {
-        let id = |p: &usize| self.layout.perms[*p].0.clone();
-        let gaps: Vec<(String, f64)> =
-            self.free.iter().map(|p| (id(p), self.solver.gap(*p).unwrap_or(f64::INFINITY))).collect();
-        let certified = converged && gaps.iter().all(|(_, gap)| *gap <= CERTIFIED);
-        let scope = if self.solver.is_separable(&self.free) { Scope::Global } else { Scope::Coordinate };
-        let permutations = self.solver.permutations;
-        let after = compare(self.layout, self.a, self.b, &permutations)?;
-        Ok(Matched {
-            permutations,
-            before: self.before.clone(),
-            after,
+    fn is_separable(&self) -> bool {
+        self.solver.is_separable(&self.order)
+    }
+
+    fn finish(mut self, before: Comparison, end: End) -> Matched {
+        self.order.sort_unstable();
+        let gap = |p: &usize| (self.layout.perms[*p].0.clone(), self.solver.gap(*p).unwrap_or(f64::INFINITY));
+        let gaps: Vec<(String, f64)> = self.order.iter().map(gap).collect();
+        let certified = end.converged && gaps.iter().all(|(_, gap)| *gap <= CERTIFIED);
+        let scope = if self.is_separable() { Scope::Global } else { Scope::Coordinate };
+        let mut history = vec![end.objective()];
+        // Backwards from what the tensors say in the end.
+        for gain in end.gains.iter().rev() {
+            history.push(history[history.len() - 1] - gain);
+        }
+        history.reverse();
+        Matched {
+            permutations: end.permutations,
+            before,
+            after: end.after,
             sweeps: self.sweeps,
-            converged,
+            converged: end.converged,
             certified,
             scope,
             gaps,
-            history: self.history,
+            history,
             solves: self.solves,
-        })
+        }
     }
 }
 
