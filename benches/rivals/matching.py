@@ -33,7 +33,7 @@ ORDERS = 3
 MERGES = 15
 MATCHES = 7
 PATIENCE = 20
-PAUSE = 0.3
+PAUSE = 0.05
 
 
 def read(path):

@@ -14,8 +14,6 @@ use super::tensor::{DType, TensorView};
 /// Contraction columns of a panel: single-precision products add up over so many, double precision beyond. A multiple of [`KERNEL`], so that
 /// panels begin with kernels, and no power of two, so that rows do not compete for the same lines of a cache.
 const PANEL: usize = 1008;
-/// Columns side by side from which on they are copied as a run.
-const LONG_RUN: usize = 4;
 /// Elements of the usual kernel of a convolution, 3 x 3.
 const KERNEL: usize = 9;
 /// Elements between two units that are near each other: those of a small kernel.
@@ -90,8 +88,10 @@ impl Columns {
         for start in (0..self.len()).step_by(PANEL) {
             let columns = start..(start + PANEL).min(self.len());
             let slots = &self.slot[columns.clone()];
-            let a = self.pack(a, &self.a[columns.clone()], slots, units, &mut scratch.a);
-            let b = self.pack(b, &self.b[columns], slots, &self.b_unit, &mut scratch.b);
+            let (a, b) = rayon::join(
+                || self.pack(a, &self.a[columns.clone()], slots, units, &mut scratch.a),
+                || self.pack(b, &self.b[columns.clone()], slots, &self.b_unit, &mut scratch.b),
+            );
             add_inner_products(a, b, slots.len(), self.vectors(), out);
         }
     }
@@ -125,7 +125,7 @@ impl Columns {
         if self.units_are_near { Vectors::Columns } else { Vectors::Rows }
     }
 
-    /// A panel of columns that begin `at` these elements, in a buffer that only grows.
+    /// A panel of columns that begin `at` these elements, in a buffer that grows if it must.
     fn pack<'p>(
         &self,
         view: TensorView<'_>,
@@ -164,11 +164,19 @@ fn offsets(
 }
 
 /// Buffers for panels, reused.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Panels {
     a: Vec<f32>,
     b: Vec<f32>,
     old: Vec<f32>,
+}
+
+impl Panels {
+    /// Buffers that need not grow for so many units with so many contraction columns each.
+    pub(super) fn for_largest(shapes: impl Iterator<Item = (usize, usize)>) -> Self {
+        let size = shapes.map(|(n, n_columns)| n * n_columns.min(PANEL)).max().unwrap_or(0);
+        Self { a: vec![0.0; size], b: vec![0.0; size], old: Vec::new() }
+    }
 }
 
 /// A panel to be packed: entry (unit i, column c) is element `at[c] + units[i · n_slots + slots[c]]`.
@@ -198,71 +206,57 @@ impl Pack<'_> {
         let elements = self.view.data.as_chunks::<N>().0;
         let n_units = self.units.len() / self.n_slots;
         let side_by_side = self.n_slots == 1 && self.units.windows(2).all(|w| w[1] == w[0] + 1);
-        let line = match vectors {
-            Vectors::Rows => self.at.len(),
-            Vectors::Columns => n_units,
-        };
         // Kernels of convolutions lie together whatever channels changed places.
-        let runs: Vec<&[usize]> = match vectors {
-            Vectors::Rows => self.at.chunk_by(|a, b| *b == a + 1).collect(),
-            Vectors::Columns => Vec::new(),
-        };
-        let in_runs = LONG_RUN * runs.len() <= self.at.len();
-        let fill_line = |index: usize, out: &mut [f32]| match vectors {
-            Vectors::Rows if self.n_slots == 1 => {
-                let unit = self.units[index];
-                if in_runs {
-                    let mut rest = out;
-                    for run in &runs {
-                        let (out, more) = rest.split_at_mut(run.len());
-                        let from = &elements[run[0] + unit..][..run.len()];
-                        // A copy of known size is a few moves.
-                        match (out.as_chunks_mut::<KERNEL>(), from.as_chunks::<KERNEL>()) {
-                            (([out], []), ([from], [])) => {
-                                out.iter_mut().zip(from).for_each(|(o, b)| *o = read(b));
-                            }
-                            _ => out.iter_mut().zip(from).for_each(|(o, b)| *o = read(b)),
-                        }
-                        rest = more;
-                    }
-                } else {
-                    out.iter_mut().zip(self.at).for_each(|(o, at)| *o = read(&elements[at + unit]));
-                }
-            }
-            Vectors::Rows => {
-                let units = &self.units[index * self.n_slots..(index + 1) * self.n_slots];
-                for ((o, at), slot) in out.iter_mut().zip(self.at).zip(self.slots) {
-                    *o = read(&elements[at + units[*slot as usize]]);
-                }
-            }
-            Vectors::Columns => {
-                let (at, slot) = (self.at[index], self.slots[index] as usize);
-                if self.n_slots == 1 && !side_by_side {
-                    out.iter_mut().zip(self.units).for_each(|(o, unit)| *o = read(&elements[at + unit]));
-                } else if side_by_side {
-                    let from = &elements[at + self.units[0]..][..out.len()];
+        let (kernels, rest) = self.at.as_chunks::<KERNEL>();
+        let in_kernels = rest.is_empty() && kernels.iter().all(|k| k.windows(2).all(|w| w[1] == w[0] + 1));
+        let at_once = self.at.windows(2).all(|w| w[1] == w[0] + 1);
+        let fill_row = |index: usize, out: &mut [f32]| {
+            let units = &self.units[index * self.n_slots..(index + 1) * self.n_slots];
+            match units {
+                [unit] if at_once => {
+                    let from = &elements[self.at[0] + unit..][..out.len()];
                     out.iter_mut().zip(from).for_each(|(o, b)| *o = read(b));
-                } else {
-                    let units = self.units.iter().skip(slot).step_by(self.n_slots);
-                    out.iter_mut().zip(units).for_each(|(o, unit)| *o = read(&elements[at + unit]));
+                }
+                [unit] if in_kernels => {
+                    for (out, kernel) in out.as_chunks_mut::<KERNEL>().0.iter_mut().zip(kernels) {
+                        if let Some(from) = elements[kernel[0] + unit..].first_chunk::<KERNEL>() {
+                            out.iter_mut().zip(from).for_each(|(o, b)| *o = read(b));
+                        }
+                    }
+                }
+                [unit] => out.iter_mut().zip(self.at).for_each(|(o, at)| *o = read(&elements[at + unit])),
+                units => {
+                    for ((o, at), slot) in out.iter_mut().zip(self.at).zip(self.slots) {
+                        *o = read(&elements[at + units[*slot as usize]]);
+                    }
                 }
             }
         };
-        let kernels = self.at.as_chunks::<KERNEL>();
-        let in_kernels = kernels.1.is_empty() && kernels.0.iter().all(|k| k.windows(2).all(|w| w[1] == w[0] + 1));
-        if vectors == Vectors::Columns && self.n_slots == 1 && in_kernels && !side_by_side {
-            // Each unit's kernel is read as a whole and goes to as many lines.
-            let fill_kernel = |index: usize, out: &mut [f32]| {
-                let first = kernels.0[index][0];
-                for (u, unit) in self.units.iter().enumerate() {
-                    if let Some(kernel) = elements[first + unit..].first_chunk::<KERNEL>() {
-                        kernel.iter().enumerate().for_each(|(t, b)| out[t * n_units + u] = read(b));
-                    }
+        let fill_column = |index: usize, out: &mut [f32]| {
+            let (at, slot) = (self.at[index], self.slots[index] as usize);
+            if side_by_side {
+                let from = &elements[at + self.units[0]..][..out.len()];
+                out.iter_mut().zip(from).for_each(|(o, b)| *o = read(b));
+            } else {
+                let units = self.units.iter().skip(slot).step_by(self.n_slots);
+                out.iter_mut().zip(units).for_each(|(o, unit)| *o = read(&elements[at + unit]));
+            }
+        };
+        // Each unit's kernel is read as a whole and goes to as many columns.
+        let fill_columns = |index: usize, out: &mut [f32]| {
+            let first = kernels[index][0];
+            for (u, unit) in self.units.iter().enumerate() {
+                if let Some(kernel) = elements[first + unit..].first_chunk::<KERNEL>() {
+                    kernel.iter().enumerate().for_each(|(t, b)| out[t * n_units + u] = read(b));
                 }
-            };
-            fill_lines(out, KERNEL * n_units, fill_kernel);
-        } else {
-            fill_lines(out, line, fill_line);
+            }
+        };
+        match vectors {
+            Vectors::Rows => fill_lines(out, self.at.len(), fill_row),
+            Vectors::Columns if self.n_slots == 1 && in_kernels && !side_by_side => {
+                fill_lines(out, KERNEL * n_units, fill_columns);
+            }
+            Vectors::Columns => fill_lines(out, n_units, fill_column),
         }
     }
 }

@@ -117,6 +117,11 @@ impl Cross {
         (columns(true), columns(false))
     }
 
+    /// Units and contraction columns of every term.
+    pub(super) fn shapes(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.terms.iter().map(|t| (self.n, t.n_columns))
+    }
+
     /// Bytes of what would be kept.
     pub(super) fn bytes(&self) -> usize {
         self.n * self.n * size_of::<f64>()

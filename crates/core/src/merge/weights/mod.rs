@@ -198,7 +198,7 @@ impl<'a> Descent<'a> {
             return self.descend(config, observer);
         }
         let start = self.solver.permutations.clone();
-        self.place(self.order.clone(), observer)?;
+        self.place(&self.order.clone(), observer)?;
         let end = self.descend(config, observer)?;
         if end.objective() > before.objective() {
             return Ok(end);
@@ -217,7 +217,8 @@ impl<'a> Descent<'a> {
         for run in 1..config.restarts {
             let mut rng = replaced.rng(run as u64);
             let some = self.order.iter().copied().filter(|_| rng.uniform() < REPLACED).collect();
-            self.place(some, observer)?;
+            let some = self.solver.most_known_first(some);
+            self.place(&some, observer)?;
             let end = self.descend(config, observer)?;
             if end.objective() > best.objective() + GAIN * best.objective().abs() {
                 best = end;
@@ -230,13 +231,12 @@ impl<'a> Descent<'a> {
         Ok(End { gains: [best.gains, last.gains].concat(), ..last })
     }
 
-    /// Places perms anew, each where those that do not move and those placed before it want it.
-    fn place(&mut self, some: Vec<usize>, observer: &dyn Observer) -> Result<()> {
-        let order = self.solver.most_known_first(some);
-        self.solver.forget(&order);
-        for p in order {
+    /// Places perms anew in this order, each where those that do not move and those placed before it want it.
+    fn place(&mut self, some: &[usize], observer: &dyn Observer) -> Result<()> {
+        self.solver.forget(some);
+        for p in some {
             self.look_up(observer)?;
-            self.solver.place(p)?;
+            self.solver.place(*p)?;
             self.solves += 1;
         }
         self.sweeps += 1;

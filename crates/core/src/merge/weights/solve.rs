@@ -95,17 +95,9 @@ impl<'a> Solver<'a> {
             });
         }
         let (versions, placed) = (vec![0; perms.len()], vec![true; perms.len()]);
-        Self {
-            layout,
-            a,
-            b,
-            permutations: start,
-            perms,
-            versions,
-            placed,
-            panels: Panels::default(),
-            spare: Vec::new(),
-        }
+        let panels =
+            Panels::for_largest(perms.iter().flat_map(|perm: &Perm| perm.crosses.iter().flat_map(Cross::shapes)));
+        Self { layout, a, b, permutations: start, perms, versions, placed, panels, spare: Vec::new() }
     }
 
     /// These perms in an order in which each is determined as much as possible by those before it and by what is not among
