@@ -1,6 +1,8 @@
+use super::super::compare;
 use super::super::tests::{random_model, spec};
 use super::super::{Axes, DType, Layout, MemoryModel, PermInfo, Piece, Tensor, derive};
 use super::*;
+use crate::assign::lap::CERTIFIED;
 use crate::observe::Silent;
 
 const MLP: &[(&str, &[usize])] = &[
