@@ -99,9 +99,9 @@ def test_several_layers_are_as_good_as_plain_descents(cli):
         save(cli.folder / "a.safetensors", a)
         save(cli.folder / "b.safetensors", b)
         out = f"out{seed}"
-        results = cli.json("match", "a.safetensors", "b.safetensors", "--restarts", "3", "-o", out)["results"]
+        results = cli.json("match", "a.safetensors", "b.safetensors", "-o", out)["results"]
         plain = sorted(objective(a, moved(b, descend(a, b, 3, order))) for order in range(3))
-        assert results["certified"] and results["objective_after"] >= plain[-1] * (1 - 1e-6)
+        assert results["certified"] and results["objective_after"] >= plain[-1]
         # What the record says is what the files hold.
         aligned = load(cli.folder / out / "b.safetensors")
         assert abs(objective(a, aligned) - results["objective_after"]) <= 1e-9 * abs(plain[-1])
@@ -116,7 +116,7 @@ def test_a_planted_order_comes_back_bit_for_bit(cli):
     b = moved(a, [rng.permutation(n) for n in (60, 50, 40)])
     save(cli.folder / "a.safetensors", a)
     save(cli.folder / "b.safetensors", b)
-    results = cli.json("match", "a.safetensors", "b.safetensors", "--restarts", "5", "-o", "out")["results"]
+    results = cli.json("match", "a.safetensors", "b.safetensors", "-o", "out")["results"]
     aligned = load(cli.folder / "out" / "b.safetensors")
     assert results["distance_after"] == 0 and all(aligned[n].tobytes() == a[n].tobytes() for n in a)
 

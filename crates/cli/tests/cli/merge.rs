@@ -95,7 +95,7 @@ fn planted(half: bool) -> Place {
 fn a_planted_order_is_undone_bit_for_bit() {
     for half in [false, true] {
         let place = planted(half);
-        let record = place.run("match a.safetensors b.safetensors --restarts 4 -o out --json").succeeds().record();
+        let record = place.run("match a.safetensors b.safetensors -o out --json").succeeds().record();
         let results = &record["results"];
         assert_eq!((&results["certified"], &results["distance_after"]), (&true.into(), &0.0.into()), "{results}");
         assert_eq!(results["distance_reduction"], 1.0);
@@ -111,7 +111,7 @@ fn a_planted_order_is_undone_bit_for_bit() {
         let saved: serde_json::Value = serde_json::from_slice(&place.read("out/run.json")).unwrap();
         assert_eq!(saved, record);
         // The spec that was written gives the same again.
-        place.run("match a.safetensors b.safetensors --restarts 4 --spec out/spec.toml -o again").succeeds();
+        place.run("match a.safetensors b.safetensors --spec out/spec.toml -o again").succeeds();
         assert!(place.read("again/permutations.safetensors") == place.read("out/permutations.safetensors"));
         assert_eq!(place.read("again/spec.toml"), place.read("out/spec.toml"));
     }
@@ -121,11 +121,11 @@ fn a_planted_order_is_undone_bit_for_bit() {
 fn merging_a_model_with_its_reordered_self_gives_it_back() {
     for half in [false, true] {
         let place = planted(half);
-        place.run("merge a.safetensors b.safetensors --restarts 4 -o m.safetensors").succeeds();
+        place.run("merge a.safetensors b.safetensors -o m.safetensors").succeeds();
         assert!(read(&place.read("m.safetensors")) == read(&place.read("a.safetensors")));
         place.run("merge a.safetensors c.safetensors --no-match --weights 1,0 -o m.safetensors").succeeds();
         assert!(read(&place.read("m.safetensors")) == read(&place.read("a.safetensors")));
-        place.run("merge a.safetensors b.safetensors --rule slerp --restarts 4 -o s.safetensors").succeeds();
+        place.run("merge a.safetensors b.safetensors --rule slerp -o s.safetensors").succeeds();
         assert!(read(&place.read("s.safetensors")) == read(&place.read("a.safetensors")));
     }
 }
@@ -162,7 +162,7 @@ fn threads_do_not_change_the_files() {
 #[test]
 fn three_models_are_matched_to_the_first_and_merged_to_their_mean() {
     let place = planted(false);
-    place.run("match a.safetensors b.safetensors c.safetensors --restarts 4 -o out").succeeds();
+    place.run("match a.safetensors b.safetensors c.safetensors -o out").succeeds();
     assert!(read(&place.read("out/b.safetensors")) == read(&place.read("a.safetensors")));
     let permutations = read(&place.read("out/permutations.safetensors"));
     assert!(permutations.contains_key("b.safetensors/layer0") && permutations.contains_key("c.safetensors/layer1"));
@@ -185,7 +185,7 @@ fn shards_go_in_and_come_out() {
         .file("dir/part-0.safetensors", safetensors(&tensors[..3].to_vec()))
         .file("dir/part-1.safetensors", safetensors(&tensors[3..].to_vec()))
         .file("dir/model.safetensors.index.json", format!("{{\"weight_map\":{{{}}}}}", index.join(",")));
-    place.run("match b.safetensors dir --restarts 4 -o out").succeeds();
+    place.run("match b.safetensors dir -o out").succeeds();
     assert_eq!(place.files_in("out/dir"), ["model.safetensors.index.json", "part-0.safetensors", "part-1.safetensors"]);
     place.run("merge b.safetensors out/dir --no-match -o m.safetensors").succeeds();
     assert!(read(&place.read("m.safetensors")) == read(&place.read("b.safetensors")));
@@ -345,7 +345,7 @@ fn differences_from_a_base_are_added_and_rows_keep_their_norms() {
         assert!((f64::from(t[k]) - (a + 0.5 * (b - a) + 2.0 * (c - a))).abs() < 1e-5);
     }
     // One model and its base, which is the same in another order.
-    place.run("merge b.safetensors --rule task --base a.safetensors --restarts 4 -o one.safetensors").succeeds();
+    place.run("merge b.safetensors --rule task --base a.safetensors -o one.safetensors").succeeds();
     assert!(read(&place.read("one.safetensors")) == read(&place.read("a.safetensors")));
     place.run("merge a.safetensors c.safetensors --no-match --rule row-norm -o r.safetensors").succeeds();
     let norm = |file: &str| of(file)[..SIZES[1]].iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();

@@ -39,7 +39,7 @@ fn planted_permutations_are_undone_bit_for_bit() {
     let (layout, a) = mlp(1);
     let planted = Permutations::random(layout.spec(), 2, false);
     let b = layout.apply(&a, &planted);
-    let found = run(&layout, &a, &b, &MatchConfig { restarts: 5, ..MatchConfig::default() }, 0);
+    let found = run(&layout, &a, &b, &MatchConfig::default(), 0);
     assert_eq!(layout.apply(&b, &found.permutations).tensors, a.tensors);
     assert_eq!((found.after.distance(), found.certified, found.scope), (0.0, true, Scope::Coordinate));
     assert_eq!(found.distance_reduction(), 1.0);
@@ -231,7 +231,7 @@ fn grouped_heads_and_their_values_are_recovered() {
         let a = random_model(&shapes, dtype, 1);
         let layout = Layout::new(derive(&a, Some(&config), residual).unwrap().spec, &a).unwrap();
         let b = layout.apply(&a, &Permutations::random(layout.spec(), 2, false));
-        let found = run(&layout, &a, &b, &MatchConfig { restarts: 5, ..MatchConfig::default() }, 0);
+        let found = run(&layout, &a, &b, &MatchConfig::default(), 0);
         assert_eq!(layout.apply(&b, &found.permutations).tensors, a.tensors);
         let scope = if residual { Scope::Coordinate } else { Scope::Global };
         assert_eq!((found.certified, found.scope), (true, scope));
@@ -268,7 +268,7 @@ fn a_planted_order_of_a_residual_network_is_undone_bit_for_bit() {
     let a = resnet20(1);
     let layout = Layout::new(derive(&a, None, false).unwrap().spec, &a).unwrap();
     let b = layout.apply(&a, &Permutations::random(layout.spec(), 2, false));
-    let found = run(&layout, &a, &b, &MatchConfig { restarts: 5, ..MatchConfig::default() }, 0);
+    let found = run(&layout, &a, &b, &MatchConfig::default(), 0);
     assert_eq!(layout.apply(&b, &found.permutations).tensors, a.tensors);
     assert_eq!((found.after.distance(), found.certified), (0.0, true));
 }
