@@ -99,9 +99,9 @@ def test_several_layers_are_as_good_as_plain_descents(cli):
         save(cli.folder / "a.safetensors", a)
         save(cli.folder / "b.safetensors", b)
         out = f"out{seed}"
-        results = cli.json("match", "a.safetensors", "b.safetensors", "-o", out)["results"]
+        results = cli.json("match", "a.safetensors", "b.safetensors", "--restarts", "5", "-o", out)["results"]
         plain = sorted(objective(a, moved(b, descend(a, b, 3, order))) for order in range(3))
-        assert results["certified"] and results["objective_after"] >= plain[-1]
+        assert results["certified"] and results["objective_after"] >= plain[-1] * (1 - 1e-6)
         # What the record says is what the files hold.
         aligned = load(cli.folder / out / "b.safetensors")
         assert abs(objective(a, aligned) - results["objective_after"]) <= 1e-9 * abs(plain[-1])
