@@ -1,7 +1,7 @@
 //! Clusterings as `.safetensors` files.
 //!
 //! Tensors of a model: those of a backbone, if there is one (see `backbone.rs`); `center` (f32, `D`); optionally `map` (f32, `p x D`) and `metric` (f32, `q x p`) or the
-//! layers of a trained head (`trunk.0`, `trunk.1`, `features`, `clusters`, each `weight` and `bias`); `anchors` (f32, `a x q`),
+//! layers of a trained head (`features.0` to `.2`, `clusters.0` to `.2`, each `weight` and `bias`); `anchors` (f32, `a x q`),
 //! `anchor_labels` (u32, `a`), `log_scale`, `temperature` and `top` (f64, `a`). The metadata's entry `subspan` is a JSON
 //! object with `format`, `version`, `clusters`, `unit_first`, `scattering`, `backbone`, `affinity`, `neighbours` and `perplexity`. A file is not trusted: everything that
 //! predictions rely on is checked.
@@ -122,9 +122,9 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
     } else {
         (None, center.len())
     };
-    let head = reader.has("features.weight").then(|| read_head(reader, p)).transpose()?;
+    let head = reader.has(CLUSTERS[0][0]).then(|| read_head(reader, p)).transpose()?;
     let (metric, q) = if let Some(head) = &head {
-        (None, head.clusters.n_out())
+        (None, head.n_clusters())
     } else if reader.has("metric") {
         let (values, rows, _) = matrix("metric", Some(p))?;
         (Some(values), rows)
@@ -174,33 +174,34 @@ const LOG_SCALES: std::ops::RangeInclusive<f64> = -1e3..=1e3;
 const TEMPERATURES: std::ops::RangeInclusive<f64> = 1e-6..=1e3;
 const TOPS: std::ops::RangeInclusive<f64> = -1e6..=1e6;
 
-/// Layer names of a head's trunk, in order.
-const TRUNK: [[&str; 2]; 2] = [["trunk.0.weight", "trunk.0.bias"], ["trunk.1.weight", "trunk.1.bias"]];
-/// Names of its last layers.
-const FEATURES: [&str; 2] = ["features.weight", "features.bias"];
-const CLUSTERS: [&str; 2] = ["clusters.weight", "clusters.bias"];
+/// Names of the layers of a head: to the representation, to cluster rows.
+const FEATURES: [[&str; 2]; 3] = [
+    ["features.0.weight", "features.0.bias"],
+    ["features.1.weight", "features.1.bias"],
+    ["features.2.weight", "features.2.bias"],
+];
+const CLUSTERS: [[&str; 2]; 3] = [
+    ["clusters.0.weight", "clusters.0.bias"],
+    ["clusters.1.weight", "clusters.1.bias"],
+    ["clusters.2.weight", "clusters.2.bias"],
+];
 
-fn read_head(reader: &Reader<'_>, mut inputs: usize) -> Result<Head> {
-    let layer = |[weight, bias]: [&str; 2], inputs: usize| -> Result<Layer> {
-        let (weights, shape) = reader.f32(weight)?;
-        match shape[..] {
-            [outputs, found] if outputs > 0 && found == inputs => {
-                Ok(Layer { weights, bias: reader.shaped_f32(bias, &[outputs])? })
+fn read_head(reader: &Reader<'_>, inputs: usize) -> Result<Head> {
+    let stack = |names: [[&str; 2]; 3]| -> Result<Vec<Layer>> {
+        let mut inputs = inputs;
+        let mut layer = |[weight, bias]: [&str; 2]| -> Result<Layer> {
+            let (weights, shape) = reader.f32(weight)?;
+            match shape[..] {
+                [outputs, found] if outputs > 0 && found == inputs => {
+                    inputs = outputs;
+                    Ok(Layer { weights, bias: reader.shaped_f32(bias, &[outputs])? })
+                }
+                _ => Err(reader.corrupt(weight, format!("shape {shape:?} for {inputs} inputs"))),
             }
-            _ => Err(reader.corrupt(weight, format!("shape {shape:?} for {inputs} inputs"))),
-        }
+        };
+        names.into_iter().map(&mut layer).collect()
     };
-    let mut trunk = Vec::new();
-    for names in TRUNK {
-        let next = layer(names, inputs)?;
-        inputs = next.n_out();
-        trunk.push(next);
-    }
-    let (features, clusters) = (layer(FEATURES, inputs)?, layer(CLUSTERS, inputs)?);
-    if features.n_out() != clusters.n_out() {
-        return Err(reader.corrupt(FEATURES[0], "the heads put out rows of different width".into()));
-    }
-    Ok(Head { trunk, features, clusters })
+    Ok(Head { features: stack(FEATURES)?, clusters: stack(CLUSTERS)? })
 }
 
 /// Far above any graph; a bound on what a damaged file can make predictions allocate.
@@ -230,8 +231,8 @@ fn to_bytes(model: &Model, path: &str) -> Result<Vec<u8>> {
     put_f32(&mut tensors, "map", model.transform.map.as_deref(), &[p, d]);
     put_f32(&mut tensors, "metric", model.metric.as_deref(), &[q, p]);
     if let Some(head) = &model.head {
-        let names = TRUNK.iter().zip(&head.trunk).map(|(names, layer)| (*names, layer));
-        for ([weight, bias], layer) in names.chain([(FEATURES, &head.features), (CLUSTERS, &head.clusters)]) {
+        let features = FEATURES.iter().zip(&head.features);
+        for ([weight, bias], layer) in features.chain(CLUSTERS.iter().zip(&head.clusters)) {
             put_f32(&mut tensors, weight, Some(&layer.weights), &[layer.n_out(), layer.n_in()]);
             put_f32(&mut tensors, bias, Some(&layer.bias), &[layer.n_out()]);
         }

@@ -4,22 +4,28 @@
 //! copied to the cluster head, and both are trained to raise the rate reduction under the membership that the cluster head makes.
 //! The loss keeps improving while clusters fall apart into cliques, so snapshots are judged by the caller, on features that
 //! training does not shape, and the best one is kept (Ding et al., "Unsupervised manifold linearizing and clustering", ICCV 2023).
+//! The clusters found with it then are what a representation of their own is trained for.
+
+mod batches;
+mod linear;
+mod trunk;
 
 use subspan::cluster::learn::{Step, Views, manifold_step, spread_step};
 use subspan::cluster::rate::EPS2;
 use subspan::cluster::rate::fast::Shortcut;
 use subspan::cluster::{Head, Layer, Learner, Problem};
-use subspan::draw::{Rng, Stream};
 use subspan::{Error, Observer, Result};
 
 use crate::error::NetError;
 use crate::evaluate::Labelled;
 use crate::forward::{Keep, Mode};
-use crate::graph::{Activation, NORM_EPS, Net, NodeId};
+use crate::graph::{Net, NodeId};
 use crate::optimize::{Optimizer, Rule};
 use crate::repair::reset_norms;
 use crate::tensor::Params;
 use crate::train::initialize;
+use batches::Batches;
+pub(crate) use batches::drawn;
 
 /// Settings of a training.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,6 +50,8 @@ pub struct Manifold {
     pub similarity: [f64; 2],
     /// Adam's learning rate.
     pub lr: f32,
+    /// Steps that make the representation of found clusters linear.
+    pub linear_steps: usize,
 }
 
 impl Default for Manifold {
@@ -59,6 +67,7 @@ impl Default for Manifold {
             eta: 0.1,
             similarity: [50.0, 10.0],
             lr: 1e-3,
+            linear_steps: 400,
         }
     }
 }
@@ -97,33 +106,14 @@ struct Twin {
 impl Twin {
     fn new(n_inputs: usize, settings: &Manifold) -> Self {
         let mut net = Net::new([n_inputs, 1, 1]);
-        let first = net.linear(Net::INPUT, "trunk.0", settings.hidden, true);
-        let first = net.norm(first, "norm", true);
-        let first = net.act(first, Activation::Relu);
-        let second = net.linear(first, "trunk.1", settings.hidden, true);
-        let second = net.act(second, Activation::Relu);
-        let features = net.linear(second, "features", settings.n_dims, true);
-        let clusters = net.linear(second, "clusters", settings.n_dims, true);
+        let last = trunk::grow(&mut net, settings.hidden);
+        let features = net.linear(last, "features", settings.n_dims, true);
+        let clusters = net.linear(last, "clusters", settings.n_dims, true);
         Self { net, features, clusters }
     }
 
-    /// The head with BatchNorm folded into the layer before it.
-    fn head(&self, params: &Params<f32>) -> Head {
-        let values = |name: &str| params[name].values.clone();
-        let layer = |prefix: &str| Layer {
-            weights: values(&format!("{prefix}.weight")),
-            bias: values(&format!("{prefix}.bias")),
-        };
-        let mut first = layer("trunk.0");
-        let n_in = first.n_in();
-        let (gain, shift) = (values("norm.weight"), values("norm.bias"));
-        let (mean, var) = (values("norm.running_mean"), values("norm.running_var"));
-        for (u, row) in first.weights.chunks_exact_mut(n_in).enumerate() {
-            let scale = gain[u] / (f64::from(var[u]) + NORM_EPS).sqrt() as f32;
-            row.iter_mut().for_each(|w| *w *= scale);
-            first.bias[u] = (first.bias[u] - mean[u]) * scale + shift[u];
-        }
-        Head { trunk: vec![first, layer("trunk.1")], features: layer("features"), clusters: layer("clusters") }
+    fn head(params: &Params<f32>) -> Head {
+        Head { features: trunk::layers(params, "features"), clusters: trunk::layers(params, "clusters") }
     }
 }
 
@@ -135,7 +125,7 @@ impl Learner for ManifoldLearner<'_> {
         let mut adam = Optimizer::new(Rule::Adam, settings.lr, 0.0);
         let mut batches = Batches::new(problem, settings.batch_size);
         for step in 0..settings.warm_up {
-            self.step(&twin, &mut params, &mut adam, &batches.next(), step, Stage::Spread)?;
+            self.step(&twin, &mut params, &mut adam, &batches.next_views(), step, Stage::Spread)?;
         }
         for part in ["weight", "bias"] {
             let copy = params[&format!("features.{part}")].clone();
@@ -147,8 +137,8 @@ impl Learner for ManifoldLearner<'_> {
         let (mut best, mut least, mut worse) = (None, f64::INFINITY, 0);
         for step in 0..=settings.steps {
             if step % settings.every == 0 {
-                self.settle(&twin, &mut params, problem)?;
-                let head = twin.head(&params);
+                settle(&twin.net, &mut params, problem, self.observer)?;
+                let head = Twin::head(&params);
                 let length = judge(&head)?;
                 if length < least {
                     (best, least, worse) = (Some(head), length, 0);
@@ -160,9 +150,13 @@ impl Learner for ManifoldLearner<'_> {
                 }
             }
             let stage = Stage::Linearize { eta: settings.eta, shortcut: shortcut.as_mut() };
-            self.step(&twin, &mut params, &mut adam, &batches.next(), step, stage)?;
+            self.step(&twin, &mut params, &mut adam, &batches.next_views(), step, stage)?;
         }
         best.ok_or(Error::Diverged { epoch: settings.steps, lr: f64::from(settings.lr) })
+    }
+
+    fn linearize(&self, problem: &Problem<'_>, labels: &[u32], clusters: usize) -> Result<Vec<Layer>> {
+        linear::train(&self.settings, problem, labels, clusters, self.observer)
     }
 }
 
@@ -208,70 +202,19 @@ impl ManifoldLearner<'_> {
         adam.step(params, &gradient);
         Ok(())
     }
-
-    /// Statistics of BatchNorm over all rows.
-    fn settle(&self, twin: &Twin, params: &mut Params<f32>, problem: &Problem<'_>) -> Result<()> {
-        let labels = vec![0; problem.rows.len() / problem.n_cols];
-        let data = Labelled { x: problem.rows, y: &labels };
-        reset_norms(&twin.net, params, &data, self.observer).map_err(NetError::into_core)
-    }
 }
 
-/// Batches of rows, each followed by its second views: one of each row's neighbours.
-struct Batches<'a> {
-    problem: &'a Problem<'a>,
-    size: usize,
-    order: Vec<usize>,
-    at: usize,
-    epoch: u64,
-}
-
-impl<'a> Batches<'a> {
-    fn new(problem: &'a Problem<'a>, size: usize) -> Self {
-        let n = problem.rows.len() / problem.n_cols;
-        Self { problem, size: size.min(n), order: Vec::new(), at: n, epoch: 0 }
-    }
-
-    fn next(&mut self) -> Vec<f32> {
-        let Problem { rows, n_cols: d, weights, neighbours, k, seed } = *self.problem;
-        let n = rows.len() / d;
-        if self.at + self.size > self.order.len() {
-            let mut rng = Stream::new(seed, "head batches").rng(self.epoch);
-            let drawn = drawn(n, weights, &mut rng);
-            self.order = rng.permutation(n).into_iter().map(|i| drawn[i]).collect();
-            (self.at, self.epoch) = (0, self.epoch + 1);
-        }
-        let own = &self.order[self.at..self.at + self.size];
-        self.at += self.size;
-        let partners = Stream::new(seed ^ self.epoch, "head views");
-        let second = own.iter().map(|i| neighbours[i * k + partners.rng(*i as u64).below(k as u64) as usize] as usize);
-        let all: Vec<usize> = own.iter().copied().chain(second).collect();
-        all.into_iter().flat_map(|i| &rows[i * d..(i + 1) * d]).copied().collect()
-    }
-}
-
-/// The rows of an epoch: all, or as many, each as often as its weight says, to within one (systematic sampling).
-pub(crate) fn drawn(n: usize, weights: &[f64], rng: &mut Rng) -> Vec<usize> {
-    if weights.is_empty() {
-        return (0..n).collect();
-    }
-    let step = weights.iter().sum::<f64>() / n as f64;
-    let (mut next, mut sum, mut out) = (rng.uniform() * step, 0.0, Vec::with_capacity(n));
-    for (i, weight) in weights.iter().enumerate() {
-        sum += weight;
-        while next < sum && out.len() < n {
-            out.push(i);
-            next += step;
-        }
-    }
-    // Rounding may leave the last place empty.
-    out.resize(n, n - 1);
-    out
+/// Statistics of BatchNorm over all rows.
+fn settle(net: &Net, params: &mut Params<f32>, problem: &Problem<'_>, observer: &dyn Observer) -> Result<()> {
+    let labels = vec![0; problem.rows.len() / problem.n_cols];
+    let data = Labelled { x: problem.rows, y: &labels };
+    reset_norms(net, params, &data, observer).map_err(NetError::into_core)
 }
 
 #[cfg(test)]
 mod tests {
     use subspan::Silent;
+    use subspan::draw::Stream;
 
     use super::*;
 
@@ -321,7 +264,7 @@ mod tests {
         let again = learner.learn(&problem, &mut |head| Ok(if *head == heads[2] { 0.0 } else { 1.0 })).unwrap();
         assert_eq!(again, best);
         // The folded head is the network: rows of one bundle are nearer in q than rows of different ones.
-        let (_, q) = heads[4].apply(&rows);
+        let q = heads[4].cluster_rows(&rows);
         let cosine = |i: usize, j: usize| (0..6).map(|c| q[i * 6 + c] * q[j * 6 + c]).sum::<f32>().abs();
         let (mut same, mut apart) = (0.0, 0.0);
         for i in 0..n / 2 {

@@ -120,9 +120,8 @@ impl Space {
 
     /// The space of a trained head on unit rows: its features, tied by the absolute cosines of its cluster rows.
     pub(crate) fn learned(transform: &Transform, head: &Head, rows: &[f32], mass: &[f64], k: usize) -> Self {
-        let (rows, images) = head.apply(rows);
-        let search =
-            Search { rows: &images, n_cols: head.clusters.n_out(), affinity: &Affinity::Absolute, weights: &[] };
+        let (rows, images) = (head.representation(rows), head.cluster_rows(rows));
+        let search = Search { rows: &images, n_cols: head.n_clusters(), affinity: &Affinity::Absolute, weights: &[] };
         let neighbours = search.nearest(&images, &[], k, true);
         Self {
             name: "trained head".into(),
@@ -145,12 +144,12 @@ impl Space {
 
     /// Values of a row of the representation.
     pub(crate) fn n_rows_out(&self) -> usize {
-        self.head.as_ref().map_or(self.transform.n_out(), |h| h.features.n_out())
+        self.head.as_ref().map_or(self.transform.n_out(), Head::n_features)
     }
 
     /// Values of an image.
     pub(crate) fn n_image(&self) -> usize {
-        self.head.as_ref().map_or(self.transform.n_out(), |h| h.clusters.n_out())
+        self.head.as_ref().map_or(self.transform.n_out(), Head::n_clusters)
     }
 
     pub(crate) fn images(&self) -> &[f32] {

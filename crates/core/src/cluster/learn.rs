@@ -2,92 +2,23 @@
 //!
 //! A head maps unit rows to features `z`, in which clusters become subspaces, and to `q`, whose absolute cosines make the membership
 //! `Γ`. Both are trained to raise `R(Z) − Rc(Z, Γ)` (see [`super::rate`]). A row's second view is one of its neighbours in the graph
-//! that the projection chose: features are frozen, so there is nothing else to augment.
+//! that the projection chose: features are frozen, so there is nothing else to augment. Once clusters are found, the representation is
+//! trained anew with them in place of `Γ`.
 
+mod head;
+mod partition;
 pub mod published;
 
-use rayon::prelude::*;
 use subspan_linalg::gemm;
 
-use super::prepare::{BLOCK, to_unit};
+pub use head::{Head, Layer};
+pub use partition::{PartitionStep, partition_step};
+
+use super::prepare::to_unit;
 use super::rate::fast::Shortcut;
 use super::rate::{Columns, Rates, before_unit, rate_gradient, whole_rate};
 use crate::assign::sinkhorn::{Diagonal, Options, project, project_gradient};
 use crate::error::Result;
-
-/// A dense layer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Layer {
-    /// `outputs x inputs`.
-    pub weights: Vec<f32>,
-    /// One per output.
-    pub bias: Vec<f32>,
-}
-
-/// A trained head: dense layers with rectifiers between them, then two linear maps to unit rows.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Head {
-    /// Shared layers, a rectifier after each.
-    pub trunk: Vec<Layer>,
-    /// To the representation `z`.
-    pub features: Layer,
-    /// To the rows `q` whose cosines are the affinity.
-    pub clusters: Layer,
-}
-
-impl Layer {
-    /// Values of an output.
-    pub fn n_out(&self) -> usize {
-        self.bias.len()
-    }
-
-    /// Values of an input.
-    pub fn n_in(&self) -> usize {
-        self.weights.len() / self.bias.len()
-    }
-
-    /// Outputs of whole blocks of rows.
-    fn apply(&self, rows: &[f32]) -> Vec<f32> {
-        let mut out = vec![0f32; rows.len() / self.n_in() * self.n_out()];
-        gemm::mul_transposed(rows, &self.weights, self.n_in(), &mut out);
-        out.chunks_exact_mut(self.n_out()).for_each(|row| row.iter_mut().zip(&self.bias).for_each(|(v, b)| *v += b));
-        out
-    }
-}
-
-impl Head {
-    /// Values of an input row.
-    pub fn n_in(&self) -> usize {
-        self.trunk.first().unwrap_or(&self.features).n_in()
-    }
-
-    /// `z` and `q` of rows; a row's images do not depend on which rows come with it.
-    ///
-    /// # Panics
-    /// If `rows` does not hold whole rows.
-    pub fn apply(&self, rows: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let (d, out) = (self.n_in(), self.features.n_out());
-        assert!(rows.len().is_multiple_of(d), "whole rows");
-        let n = rows.len() / d;
-        let (mut z, mut q) = (vec![0f32; n * out], vec![0f32; n * out]);
-        z.par_chunks_mut(BLOCK * out).zip(q.par_chunks_mut(BLOCK * out)).zip(rows.par_chunks(BLOCK * d)).for_each(
-            |((z, q), rows)| {
-                let mut hidden = rows.to_vec();
-                hidden.resize(BLOCK * d, 0.0);
-                for layer in &self.trunk {
-                    hidden = layer.apply(&hidden);
-                    hidden.iter_mut().for_each(|v| *v = v.max(0.0));
-                }
-                for (layer, out_rows) in [(&self.features, z), (&self.clusters, q)] {
-                    let images = layer.apply(&hidden);
-                    out_rows.copy_from_slice(&images[..out_rows.len()]);
-                    out_rows.chunks_exact_mut(out).for_each(to_unit);
-                }
-            },
-        );
-        (z, q)
-    }
-}
 
 /// What a learner is given.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +45,12 @@ pub trait Learner {
     /// # Errors
     /// What the judge reports, divergence, cancellation.
     fn learn(&self, problem: &Problem<'_>, judge: &mut dyn FnMut(&Head) -> Result<f64>) -> Result<Head>;
+
+    /// Trains layers to a representation in which each of the clusters that `labels` say lies near a subspace of its own.
+    ///
+    /// # Errors
+    /// Divergence, cancellation.
+    fn linearize(&self, problem: &Problem<'_>, labels: &[u32], clusters: usize) -> Result<Vec<Layer>>;
 }
 
 /// Two views of the same rows as a head puts them out, not brought to length one.
@@ -301,20 +238,5 @@ mod tests {
         }
         let rates = step.rates;
         assert!(rates.parts > 0.0 && rates.parts < rates.whole);
-    }
-
-    #[test]
-    fn images_do_not_depend_on_their_company() {
-        let mut rng = Stream::new(1, "layers").rng(0);
-        let mut layer = |inputs: usize, outputs: usize| Layer {
-            weights: (0..inputs * outputs).map(|_| rng.normal() as f32).collect(),
-            bias: (0..outputs).map(|_| rng.normal() as f32).collect(),
-        };
-        let head = Head { trunk: vec![layer(6, 9), layer(9, 7)], features: layer(7, 3), clusters: layer(7, 3) };
-        let rows: Vec<f32> = (0..100 * 6).map(|_| rng.normal() as f32).collect();
-        let (z, q) = head.apply(&rows);
-        let alone = head.apply(&rows[70 * 6..71 * 6]);
-        assert_eq!((&alone.0[..], &alone.1[..]), (&z[210..213], &q[210..213]));
-        assert!(z.chunks_exact(3).all(|r| (r.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5));
     }
 }

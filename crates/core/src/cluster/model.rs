@@ -112,7 +112,7 @@ impl Model {
     /// Values of an image whose products are taken.
     pub fn n_out(&self) -> usize {
         match (&self.head, &self.metric) {
-            (Some(head), _) => head.clusters.n_out(),
+            (Some(head), _) => head.n_clusters(),
             (None, Some(metric)) => metric.len() / self.transform.n_out(),
             (None, None) => self.transform.n_out(),
         }
@@ -145,7 +145,7 @@ impl Model {
     /// Images of unit rows under the head or the metric.
     fn images(&self, rows: &[f32]) -> Vec<f32> {
         match (&self.head, &self.metric) {
-            (Some(head), _) => head.apply(rows).1,
+            (Some(head), _) => head.cluster_rows(rows),
             (None, None) => rows.to_vec(),
             (None, Some(metric)) => super::represent::images(rows, self.transform.n_out(), metric),
         }

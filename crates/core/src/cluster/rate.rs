@@ -11,7 +11,7 @@
 pub mod fast;
 
 use rayon::prelude::*;
-use subspan_linalg::{Mat, Real, cholesky, gemm};
+use subspan_linalg::{Cholesky, Mat, Real, cholesky, gemm};
 
 use crate::error::{Error, Result};
 
@@ -54,7 +54,8 @@ pub struct Gradient<T> {
     pub membership: Vec<T>,
 }
 
-/// `R` and its gradient with respect to unit rows of `d` values.
+/// `R` and its gradient with respect to unit rows of `d` values. Cost: a factorization of side `d` or the number of rows,
+/// whichever is smaller, as `det(I + c ZᵀZ) = det(I + c ZZᵀ)`.
 ///
 /// # Errors
 /// [`Error::Linalg`] for rows that are not finite.
@@ -66,11 +67,23 @@ pub fn whole_rate<T: Real>(rows: &[T], d: usize, eps2: f64) -> Result<(f64, Vec<
     let n = rows.len() / d;
     let c = d as f64 / eps2 / n as f64;
     let values: Vec<f64> = rows.iter().map(|v| v.to_f64()).collect();
-    let gram = subspan_linalg::par_gram(&values, d);
-    let factor = cholesky(&Mat::from_fn(d, d, |i, j| f64::from(u8::from(i == j)) + c * gram[(i, j)]))?;
-    let weight: Vec<T> = factor.inverse().as_slice().iter().map(|v| T::from_f64(2.0 * c * v)).collect();
     let mut gradient = vec![T::default(); rows.len()];
-    gemm::mul(rows, d, &weight, d, &mut gradient);
+    let weight = |factor: &Cholesky| -> Vec<T> {
+        factor.inverse().as_slice().iter().map(|v| T::from_f64(2.0 * c * v)).collect()
+    };
+    let one = |i: usize, j: usize| f64::from(u8::from(i == j));
+    let factor = if n < d {
+        let mut products = vec![0.0; n * n];
+        gemm::mul_transposed(&values, &values, d, &mut products);
+        let factor = cholesky(&Mat::from_fn(n, n, |i, j| one(i, j) + c * products[i * n + j]))?;
+        gemm::mul(&weight(&factor), n, rows, d, &mut gradient);
+        factor
+    } else {
+        let gram = subspan_linalg::par_gram(&values, d);
+        let factor = cholesky(&Mat::from_fn(d, d, |i, j| one(i, j) + c * gram[(i, j)]))?;
+        gemm::mul(rows, d, &weight(&factor), d, &mut gradient);
+        factor
+    };
     Ok((factor.log_det(), gradient))
 }
 

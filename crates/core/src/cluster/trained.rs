@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::candidates::{Recipe, Space};
 use super::choice::{Contest, GRAPHS, TRIAL_STARTS};
-use super::learn::{Head, Learner, Problem};
+use super::learn::{Head, Layer, Learner, Problem};
 use super::model::Model;
 use super::neighbours::{Affinity, Neighbours, Search};
 use super::outcome::{Learned, Outcome, Shape};
@@ -102,8 +102,22 @@ impl Job<'_> {
         let mut contest = Contest::default();
         let space = Space::learned(&transform, &head, &rows, &self.mass, largest);
         self.enter(space, clusters, &graphs, &mut contest, 1)?;
-        let trained = self.finish(contest, clusters, projected.summary.count.clone())?;
+        let mut trained = self.finish(contest, clusters, projected.summary.count.clone())?;
+        let features = learner.linearize(&problem, &gather(&trained.labels, 1, &used), clusters)?;
+        self.represent(&mut trained, features, &rows)?;
         self.better(projected, trained, clusters, &held, snapshots)
+    }
+
+    /// Gives a clustering its representation of its own clusters: other layers than those by which they were found.
+    fn represent(&self, trained: &mut Outcome, features: Vec<Layer>, rows: &[f32]) -> Result<()> {
+        let Some(head) = &mut trained.model.head else { return Ok(()) };
+        head.features = features;
+        trained.n_dims = head.n_features();
+        trained.representation = head.representation(rows);
+        let (z, clusters) = (&trained.representation, trained.clusters.len());
+        let Outcome { labels, confidence, membership, .. } = &*trained;
+        trained.clusters = describe::describe(z, trained.n_dims, &self.mass, labels, clusters, confidence, membership)?;
+        Ok(())
     }
 
     /// The one to keep, which also reports the other.
