@@ -3,6 +3,8 @@
 mod features;
 
 use std::borrow::Cow;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -12,7 +14,7 @@ use subspan::cluster::{
 };
 use subspan::record::InputRecord;
 use subspan_io::{
-    AtomicFile, Labels, Matrix, OutputDirectory, write_bytes_atomically, write_clustering, write_json,
+    AtomicFile, IoError, Labels, Matrix, OutputDirectory, write_bytes_atomically, write_clustering, write_json,
     write_membership, write_npy_f32, write_npy_i64, write_subspaces,
 };
 use subspan_nets::{Manifold, ManifoldLearner};
@@ -122,6 +124,8 @@ struct Outputs {
     model: AtomicFile,
     subspaces: AtomicFile,
     trained: Option<TrainedFiles>,
+    /// Files that an earlier run may have left and this one does not write.
+    stale: Vec<PathBuf>,
 }
 
 /// What training gave, whether it was kept or not.
@@ -134,6 +138,8 @@ struct TrainedFiles {
 /// The last two, written when everything else is there.
 const RUN: &str = "run.json";
 const REPORT: &str = "report.html";
+/// What training gave: labels, representation and model.
+const TRAINED: [&str; 3] = ["trained-labels.npy", "trained-representation.npy", "trained-model.safetensors"];
 
 impl Outputs {
     fn create(directory: &OutputDirectory, method: Method, session: &Session) -> Result<Self, Failure> {
@@ -145,6 +151,8 @@ impl Outputs {
         for name in [RUN, REPORT] {
             drop(create(name)?);
         }
+        let [labels, representation, model] = TRAINED;
+        let stale = TRAINED.map(|name| directory.path().join(name)).into_iter();
         Ok(Self {
             labels: create("labels.npy")?,
             confidence: create("confidence.npy")?,
@@ -155,16 +163,30 @@ impl Outputs {
             trained: match method {
                 Method::Projection => None,
                 Method::Mlc => Some(TrainedFiles {
-                    labels: create("trained-labels.npy")?,
-                    representation: create("trained-representation.npy")?,
-                    model: create("trained-model.safetensors")?,
+                    labels: create(labels)?,
+                    representation: create(representation)?,
+                    model: create(model)?,
                 }),
+            },
+            // What this run reads, it leaves.
+            stale: match method {
+                Method::Projection => stale.filter(|path| session.apart(path).is_ok()).collect(),
+                Method::Mlc => Vec::new(),
             },
         })
     }
 
     fn write(self, outcome: &Outcome) -> Result<(), Failure> {
         let n = outcome.labels.len();
+        // First, so that old files never lie beside new ones.
+        for path in self.stale {
+            match fs::remove_file(&path) {
+                Err(source) if source.kind() != ErrorKind::NotFound => {
+                    return Err(IoError::Write { path: path.display().to_string(), source }.into());
+                }
+                _ => {}
+            }
+        }
         if let (Some(files), Some((trained, _))) = (self.trained, sides(outcome)) {
             write_npy_i64(trained.labels.iter().map(|l| i64::from(*l)), files.labels)?;
             write_npy_f32(&trained.representation, &[n, trained.n_dims], files.representation)?;

@@ -367,6 +367,13 @@ fn rows_at_the_mean_may_be_left_out_and_copies_are_pointed_out() {
     assert_eq!(labels_in(&place, "mlc/trained-labels.npy").len(), 83);
     place.run("predict mlc/trained-model.safetensors rows.npy -o again.npy").succeeds();
     assert_eq!(place.read("again.npy"), place.read("mlc/trained-labels.npy"));
+    // A run without a head leaves nothing of an earlier one with a head, but what it reads, and what is not the program's.
+    std::fs::write(place.path("mlc/trained-notes.txt"), "mine").unwrap();
+    let trained = || place.files_in("mlc").into_iter().filter(|name| name.starts_with("trained-")).collect::<Vec<_>>();
+    place.run("cluster mlc/trained-representation.npy --clusters 2 --zero-rows drop -q -o mlc").succeeds();
+    assert_eq!(trained(), ["trained-notes.txt", "trained-representation.npy"]);
+    place.run("cluster rows.npy --clusters 2 --zero-rows drop -q -o mlc").succeeds();
+    assert_eq!(trained(), ["trained-notes.txt"]);
 }
 
 #[test]
