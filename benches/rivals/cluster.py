@@ -4,7 +4,8 @@
 
 DIR holds `mnist/`, `subspace/`, `text/` and `features/` as described in its own manifest; nothing of it is kept. Every set is clustered with
 the number of classes given and, with --auto, without. Rivals get the rows centred and unit (as ours do), and the better of that and
-half-whitened PCA for kNN-spectral; on unions of subspaces also SSC-OMP. Generated sets are drawn anew with every seed. Medians and worst
+half-whitened PCA for kNN-spectral; on unions of subspaces also SSC-OMP. Where ours gets features of images (--features), k-means and the mixture
+get those, too, as the winning preparation has them ("same_features"). Generated sets are drawn anew with every seed. Medians and worst
 cases over seeds go to run.json.
 """
 
@@ -47,6 +48,11 @@ def mnist(data, part, count=None):
     return images[:count], labels[:count]
 
 
+def fashion(data, count):
+    images = idx(data / "fashion_mnist" / "train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
+    return images[:count], idx(data / "fashion_mnist" / "train-labels-idx1-ubyte.gz", 8)[:count]
+
+
 def subspace(data, name):
     archive = np.load(data / "subspace" / f"{name}.npz")
     return archive["x"], archive["y"].ravel()
@@ -81,9 +87,8 @@ def thinned(x, y, rng, kind):
     return x[keep], y[keep]
 
 
-def imbalanced(data, seed, kind):
-    x, y = mnist(data, "test", 5000)
-    return thinned(x, y, np.random.default_rng(seed), kind)
+def imbalanced(data, seed, kind, load=lambda d: mnist(d, "test", 5000)):
+    return thinned(*load(data), np.random.default_rng(seed), kind)
 
 
 def union_of_subspaces(seed, ambient, count, dim, per, noise):
@@ -139,6 +144,9 @@ def digits():
 
 
 SCATTERING = ["--features", "scattering"]
+TURNED = ["--features", "scattering-turned"]
+UNEQUAL = [*TURNED, "--unequal"]
+CONV4 = ["--features", "conv4"]
 OMP = ["--affinity", "omp"]
 # What makes a set of data and a seed, and the flags that it needs.
 SETS = {
@@ -165,6 +173,18 @@ SETS = {
     "double_spiral": (lambda d, s: double_spiral(s), []),
     "mnist_10k": (lambda d, s: mnist(d, "test"), []),
     "mnist_70k_scattering": (lambda d, s: both_parts(d), SCATTERING),
+    "mnist_70k_long_tail": (lambda d, s: imbalanced(d, s, "tail", both_parts), SCATTERING),
+    "mnist_5k_turned": (lambda d, s: mnist(d, "test", 5000), TURNED),
+    "mnist_odd_halved_turned": (lambda d, s: imbalanced(d, s, "odd"), TURNED),
+    "mnist_long_tail_turned": (lambda d, s: imbalanced(d, s, "tail"), TURNED),
+    "mnist_5k_unequal": (lambda d, s: mnist(d, "test", 5000), UNEQUAL),
+    "mnist_odd_halved_unequal": (lambda d, s: imbalanced(d, s, "odd"), UNEQUAL),
+    "mnist_long_tail_unequal": (lambda d, s: imbalanced(d, s, "tail"), UNEQUAL),
+    "mnist_70k_long_tail_unequal": (lambda d, s: imbalanced(d, s, "tail", both_parts), UNEQUAL),
+    "mnist_5k_conv4": (lambda d, s: mnist(d, "test", 5000), CONV4),
+    "mnist_long_tail_conv4": (lambda d, s: imbalanced(d, s, "tail"), CONV4),
+    "coil20_conv4": (lambda d, s: subspace(d, "coil20_32x32"), CONV4),
+    "fashion_mnist_5k_conv4": (lambda d, s: fashion(d, 5000), CONV4),
 }
 
 
@@ -212,7 +232,7 @@ def ssc_omp(x, clusters, seed, steps=6):
     return SpectralClustering(clusters, affinity="precomputed", random_state=seed, assign_labels="kmeans").fit_predict(graph)
 
 
-def rivals(name, x, truth, clusters, seed, only=None):
+def rivals(name, x, prepared, truth, clusters, seed, only=None):
     rows = unit(x - x.mean(0))
     if rows.shape[1] > 256 and len(rows) > 256:
         rows = PCA(256, random_state=0).fit_transform(rows)
@@ -224,14 +244,21 @@ def rivals(name, x, truth, clusters, seed, only=None):
         method = SpectralClustering(clusters, affinity="precomputed", random_state=seed, assign_labels="kmeans")
         return method.fit_predict(0.5 * (graph + graph.T))
 
+    partitions = {
+        "kmeans": lambda points: KMeans(clusters, n_init=10, random_state=seed).fit_predict(points),
+        "gmm": lambda points: GaussianMixture(clusters, covariance_type="diag", random_state=seed, reg_covar=1e-4).fit_predict(points),
+    }
     contestants = {
-        "kmeans": lambda: KMeans(clusters, n_init=10, random_state=seed).fit_predict(rows),
-        "gmm": lambda: GaussianMixture(clusters, covariance_type="diag", random_state=seed, reg_covar=1e-4).fit_predict(rows),
+        "kmeans": lambda: partitions["kmeans"](rows),
+        "gmm": lambda: partitions["gmm"](rows),
         "knn_spectral": lambda: spectral(rows, 10),
         "knn_spectral_half_whitened": lambda: spectral(half, 10),
     }
     if name.startswith("subspaces") and len(x) <= 2000:
         contestants["ssc_omp"] = lambda: ssc_omp(x, clusters, seed)
+    if prepared is not None:
+        for rival in ("kmeans", "gmm"):
+            contestants[f"{rival}_same_features"] = lambda run=partitions[rival]: run(prepared)
     if len(rows) > 20_000:
         # Its graph's eigenvectors take most of an hour there.
         del contestants["knn_spectral"], contestants["knn_spectral_half_whitened"]
@@ -264,29 +291,40 @@ def summary(runs):
     return out
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments(doc, sets, seeds, folder):
+    """The options of every comparison of `subspan cluster` with others."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--sets", type=lambda s: s.split(","), default=[s for s in SETS if s != "mnist_70k_scattering"])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--rival-seeds", type=int, default=None, help="seeds of the rivals (default: as many)")
-    parser.add_argument("--rivals", type=lambda s: s.split(","), help="these rivals alone, such as kmeans,gmm")
-    parser.add_argument("--auto", action="store_true", help="choose the number of clusters as well, once per set")
-    parser.add_argument("--flags", default="", help="further flags of subspan cluster")
+    parser.add_argument("--sets", type=lambda s: s.split(","), default=list(sets))
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--flags", type=str.split, default=[], help="further flags of subspan cluster")
     parser.add_argument("--no-build", action="store_true")
-    parser.add_argument("--out", type=Path, default=ROOT / "benches" / "runs" / "2026-11-25-cluster")
-    options = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=ROOT / "benches" / "runs" / folder)
+    return parser
+
+
+def opened(options):
+    """The program built, and run.json with what it already has."""
     if not options.no_build:
         subprocess.run(["cargo", "build", "--release", "-p", "subspan-cli"], cwd=ROOT, check=True)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "run.json"
-    run = json.loads(path.read_text()) if path.exists() else {"machine": machine.describe(), "sets": {}}
+    return path, json.loads(path.read_text()) if path.exists() else {"machine": machine.describe(), "sets": {}}
+
+
+def main():
+    parser = arguments(__doc__, (s for s in SETS if not s.startswith("mnist_70k")), 5, "2026-11-25-cluster")
+    parser.add_argument("--rival-seeds", type=int, default=None, help="seeds of the rivals (default: as many)")
+    parser.add_argument("--rivals", type=lambda s: s.split(","), help="these rivals alone, such as kmeans,gmm")
+    parser.add_argument("--auto", action="store_true", help="choose the number of clusters as well, once per set")
+    options = parser.parse_args()
+    path, run = opened(options)
     for name in options.sets:
         load, flags = SETS[name]
         runs = []
         with tempfile.TemporaryDirectory() as folder:
             folder = Path(folder)
-            more = flags + options.flags.split()
+            more = flags + options.flags
             for seed in range(options.seeds):
                 x, truth = load(options.data, seed)
                 truth = np.unique(truth, return_inverse=True)[1]
@@ -295,7 +333,8 @@ def main():
                 np.save(folder / "y.npy", truth.astype(np.int64))
                 row = {"seed": seed, "subspan": ours(folder, clusters, more, seed)}
                 if seed < (options.seeds if options.rival_seeds is None else options.rival_seeds):
-                    row["rivals"] = rivals(name, x.reshape(len(x), -1).astype(np.float32), truth, clusters, seed, options.rivals)
+                    prepared = np.load(folder / "out" / "representation.npy") if "--features" in flags else None
+                    row["rivals"] = rivals(name, x.reshape(len(x), -1).astype(np.float32), prepared, truth, clusters, seed, options.rivals)
                 if options.auto and seed == 0:
                     row["auto"] = ours(folder, "auto", more, 0)
                     print(name, "auto", {k: v for k, v in row["auto"].items() if k in ("clusters", "interval", "accuracy", "nmi", "failure")}, flush=True)

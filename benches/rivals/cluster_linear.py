@@ -3,19 +3,19 @@
     python benches/rivals/cluster_linear.py --data DIR [--sets coil20,orl,...] [--seeds 3] [--rows 5000] [--out DIR]
 
 The paper's claim is that the learned representation is linear: every cluster near a subspace of few dimensions, different subspaces apart.
-Compared are the rows as they come (centred, unit; for scattering the features that the projection prepared), the representation of the
-projection and the one of the trained head, whichever was kept, on the same rows:
+Compared are the rows as they come (centred, unit; pixels for conv4; for scattering the features that the projection prepared), the
+representation of the projection (for conv4 of the backbone's features) and the one of the trained head, whichever was kept, on the same rows:
 
 - ranks: directions that carry 95 % of the squares of a class or of a found cluster (median), effective rank (exponential of the entropy of the
   spectrum), and the same of all rows together, which is small if the representation collapsed;
 - the coding rate of all rows over its largest possible value, and the mean absolute cosine of rows of different classes;
 - clusterings that know nothing of `subspan`, number of clusters given: SSC-OMP and EnSC (sparse and elastic-net self-representation), and
-  kNN-spectral. The first two get the rows as they come both centred and not, and the better counts.
+  kNN-spectral. The first two get the rows as they come both centred and not, SSC-OMP every length of the pursuit in STEPS and every residual in
+  RESIDUALS to stop at, and the best by the true classes counts, on all sides alike. What each setting gave is in run.json.
 
 Sets with more than --rows rows are cut to a seeded choice. Results go to run.json and summary.md after every set.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -25,18 +25,23 @@ from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import SpectralClustering
 from sklearn.neighbors import kneighbors_graph
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import machine  # noqa: E402
-from cluster import BINARY, ROOT, SETS, scores, unit  # noqa: E402
+from cluster import BINARY, SETS, arguments, opened, scores, unit  # noqa: E402
 
-CHOSEN = ("coil20", "orl", "digits", "mnist_5k_scattering", "cifar10_mobilenet", "banking77")
-# Sparse representations of rows near subspaces of few dimensions fall into many pieces: that is part of the result.
-warnings.filterwarnings("ignore", message="Graph is not fully connected")
+CHOSEN = ("coil20", "orl", "digits", "mnist_5k_scattering", "cifar10_mobilenet", "banking77", "mnist_5k_conv4", "coil20_conv4", "fashion_mnist_5k_conv4")
+SPACES = ("input", "projection", "trained")
+STEPS = (3, 6, 10)
+# Squared lengths of what is left of a unit row: nothing, and the noise that training allows for.
+RESIDUALS = (1e-6, 0.1)
+# Sparse representations of rows near subspaces of few dimensions fall into many pieces, which eigensolvers take ill: that is part of the result.
+for told in ("Graph is not fully connected", "ARPACK has failed", "Exited"):
+    warnings.filterwarnings("ignore", message=told)
 EPS2 = 0.1
 METHODS = ("ssc_omp", "ensc", "knn_spectral")
 
@@ -70,26 +75,39 @@ def shape(rows, classes, found):
     return out
 
 
-def pursuit(rows, steps=6):
-    """Coefficients of each row by orthogonal matching pursuit over all others, at most `steps` of them."""
+def pursuits(rows):
+    """Graphs of orthogonal matching pursuit of each row over all others, by length of the pursuit and residual."""
+    n, most = len(rows), max(STEPS)
     gram = rows @ rows.T
-    at, to, values = [], [], []
-    for i, products in enumerate(gram):
-        left, chosen, coefficients = products.copy(), [], np.zeros(0)
-        for _ in range(steps):
-            left[[i, *chosen]] = 0
-            best = int(np.abs(left).argmax())
-            if abs(left[best]) < 1e-6:
-                break
-            chosen.append(best)
-            system = gram[np.ix_(chosen, chosen)]
-            coefficients = np.linalg.lstsq(system, products[chosen], rcond=None)[0]
-            left = products - coefficients @ gram[chosen]
-        at += [i] * len(chosen)
-        to += chosen
-        values += list(np.abs(coefficients) / max(np.abs(coefficients).max(initial=0), 1e-12))
-    found = csr_matrix((values, (at, to)), shape=gram.shape)
-    return found + found.T
+    chosen = np.zeros((n, 0), dtype=np.int64)
+    # Coefficients after every step, and after how many steps a row is within each residual.
+    after, enough = [], {r: np.full(n, most) for r in RESIDUALS}
+    left = rows
+    for step in range(1, most + 1):
+        products = np.abs(left @ rows.T)
+        products[np.arange(n), np.arange(n)] = -1
+        np.put_along_axis(products, chosen, -1, 1)
+        chosen = np.column_stack([chosen, products.argmax(1)])
+        parts = gram[chosen[:, :, None], chosen[:, None, :]]
+        target = np.take_along_axis(gram, chosen, 1)
+        values = np.matmul(np.linalg.pinv(parts, rcond=1e-10, hermitian=True), target[:, :, None])[:, :, 0]
+        left = rows - np.einsum("nk,nkd->nd", values, rows[chosen])
+        after.append(values)
+        for residual, count in enough.items():
+            count[(count > step) & ((left**2).sum(1) < residual)] = step
+    out = {}
+    for steps in STEPS:
+        for residual, count in enough.items():
+            values = np.zeros((n, steps))
+            for taken in range(1, steps + 1):
+                own = np.minimum(count, steps) == taken
+                values[own, :taken] = after[taken - 1][own]
+            values = np.abs(values)
+            values /= np.maximum(values.max(1, keepdims=True), 1e-12)
+            found = csr_matrix((values.ravel(), (np.repeat(np.arange(n), steps), chosen[:, :steps].ravel())), shape=gram.shape)
+            found.eliminate_zeros()
+            out[f"{steps} steps, residual {residual:g}"] = found + found.T
+    return out
 
 
 def elastic_net(rows, candidates=128, share=0.9, gain=50, iterations=120):
@@ -130,37 +148,48 @@ def spectral(graph, clusters, seed):
     return method.fit_predict(graph)
 
 
+def edges(graph, classes):
+    """Connected pieces of a graph and the share of its weight within classes."""
+    parts = graph.tocoo()
+    within = classes[parts.row] == classes[parts.col]
+    return {"pieces": int(connected_components(graph, directed=False)[0]), "within": float(parts.data[within].sum() / parts.data.sum())}
+
+
 def clusterings(versions, classes, seed):
-    """SSC-OMP and EnSC on each version of the rows, the better counting, and kNN-spectral on the first."""
+    """SSC-OMP and EnSC on each version of the rows, the best counting, and kNN-spectral on the first."""
     clusters = int(classes.max()) + 1
 
     def best(represent):
-        return max((scores(spectral(represent(rows), clusters, seed), classes) for rows in versions), key=lambda s: s["accuracy"])
+        tried = [{"version": v, "setting": setting} | edges(graph, classes) | scores(spectral(graph, clusters, seed), classes)
+                 for v, rows in enumerate(versions) for setting, graph in represent(rows).items()]
+        return max(tried, key=lambda s: s["accuracy"]) | {"tried": tried}
 
     near = kneighbors_graph(versions[0], 10, mode="connectivity", include_self=False)
-    return {"ssc_omp": best(pursuit), "ensc": best(elastic_net), "knn_spectral": scores(spectral(0.5 * (near + near.T), clusters, seed), classes)}
+    return {"ssc_omp": best(pursuits), "ensc": best(lambda rows: {"": elastic_net(rows)}), "knn_spectral": scores(spectral(0.5 * (near + near.T), clusters, seed), classes)}
 
 
 def measure(folder, x, classes, seed, flags):
     np.save(folder / "x.npy", x)
     np.save(folder / "y.npy", classes.astype(np.int64))
-    outcomes = {}
-    for method in ("projection", "mlc"):
+
+    def run(method):
         command = [BINARY, "cluster", folder / "x.npy", "--clusters", classes.max() + 1, "--truth", folder / "y.npy", "--seed", seed,
                    "--method", method, "--json", "-q", "-o", folder / method, *flags]
-        done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=True)
-        outcomes[method] = json.loads(done.stdout)
-    results = outcomes["mlc"]["results"]
-    projected = np.load(folder / "projection" / "representation.npy").astype(np.float64)
+        return json.loads(subprocess.run([str(c) for c in command], capture_output=True, text=True, check=True).stdout)
+
+    outcome = run("mlc")
+    learned, seconds = outcome["results"]["learned"], outcome["seconds"]["total"]
+    # Where the head was not kept, the usual files are the projection's already.
+    usual = folder / ("projection" if learned["kept"] else "mlc")
+    candidate = (run("projection") if learned["kept"] else outcome)["results"]
+    projected = np.load(usual / "representation.npy").astype(np.float64)
     trained = np.load(folder / "mlc" / "trained-representation.npy").astype(np.float64)
-    found = {"projection": np.load(folder / "projection" / "labels.npy"), "trained": np.load(folder / "mlc" / "trained-labels.npy")}
+    found = {"projection": np.load(usual / "labels.npy"), "trained": np.load(folder / "mlc" / "trained-labels.npy")}
     spaces = {"projection": [projected], "trained": [trained]}
     if "scattering" not in flags:
         rows = x.reshape(len(x), -1).astype(np.float64)
         spaces["input"] = [unit(rows - rows.mean(0)), unit(rows)]
-    out = {"learned": results["learned"], "seconds": outcomes["mlc"]["seconds"]["total"]}
-    candidate = outcomes["projection"]["results"]
-    out["prepared"] = candidate["candidates"][candidate["chosen"]]["preparation"]
+    out = {"learned": learned, "seconds": seconds, "prepared": candidate["candidates"][candidate["chosen"]]["preparation"]}
     for name, versions in spaces.items():
         own = found["trained" if name == "trained" else "projection"]
         out[name] = shape(versions[0], classes, own) | clusterings(versions, classes, seed)
@@ -182,7 +211,7 @@ def summarize(run):
         return float(np.median(values))
 
     for name, entry in run["sets"].items():
-        for space in [s for s in ("input", "projection", "trained") if s in entry["runs"][0]]:
+        for space in [s for s in SPACES if s in entry["runs"][0]]:
             pair = {m: " / ".join(f"{100 * middle(entry, space, m, k):.1f}" for k in ("accuracy", "nmi")) for m in METHODS}
             of = lambda key: middle(entry, space, key)  # noqa: E731
             title = f"projection ({entry['runs'][0]['prepared']})" if space == "projection" else space
@@ -201,20 +230,10 @@ def summarize(run):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--sets", type=lambda s: s.split(","), default=list(CHOSEN))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = arguments(__doc__, CHOSEN, 3, "2026-11-28-cluster-linear-2")
     parser.add_argument("--rows", type=int, default=5000)
-    parser.add_argument("--flags", default="", help="further flags of subspan cluster")
-    parser.add_argument("--no-build", action="store_true")
-    parser.add_argument("--out", type=Path, default=ROOT / "benches" / "runs" / "2026-11-28-cluster-linear")
     options = parser.parse_args()
-    if not options.no_build:
-        subprocess.run(["cargo", "build", "--release", "-p", "subspan-cli"], cwd=ROOT, check=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / "run.json"
-    run = json.loads(path.read_text()) if path.exists() else {"machine": machine.describe(), "sets": {}}
+    path, run = opened(options)
     for name in options.sets:
         load, flags = SETS[name]
         runs = []
@@ -225,9 +244,9 @@ def main():
                 kept = np.sort(np.random.default_rng(seed).permutation(len(x))[: options.rows])
                 x, classes = x[kept], classes[kept]
             with tempfile.TemporaryDirectory() as folder:
-                row = {"seed": seed} | measure(Path(folder), x, classes, seed, flags + options.flags.split())
+                row = {"seed": seed} | measure(Path(folder), x, classes, seed, flags + options.flags)
             runs.append(row)
-            print(name, seed, {s: {m: round(float(row[s][m]["accuracy"]), 3) for m in METHODS} for s in ("input", "projection", "trained") if s in row}, flush=True)
+            print(name, seed, {s: {m: round(float(row[s][m]["accuracy"]), 3) for m in METHODS} for s in SPACES if s in row}, flush=True)
             run["sets"][name] = {"shape": list(x.shape), "classes": int(classes.max()) + 1, "flags": flags, "runs": runs}
             path.write_text(json.dumps(run, indent=1) + "\n")
             (options.out / "summary.md").write_text(summarize(run))

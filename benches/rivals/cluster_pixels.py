@@ -15,23 +15,13 @@ from pathlib import Path
 import numpy as np
 
 import machine
-from cluster import BINARY, ROOT, idx, mnist, ours, subspace
-
-
-def fashion(data, count):
-    images = idx(data / "fashion_mnist" / "train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
-    return images[:count], idx(data / "fashion_mnist" / "train-labels-idx1-ubyte.gz", 8)[:count]
-
-
-def coil(data):
-    x, y = subspace(data, "coil20_32x32")
-    return x.reshape(-1, 32, 32), y
+from cluster import BINARY, ROOT, fashion, mnist, ours, subspace
 
 
 SETS = {
     "mnist_5k": lambda d: mnist(d, "train", 5000),
     "fashion_mnist_5k": lambda d: fashion(d, 5000),
-    "coil20": coil,
+    "coil20": lambda d: subspace(d, "coil20_32x32"),
 }
 FEATURES = ["raw", "scattering", "conv4"]
 
