@@ -5,17 +5,22 @@ import sys
 from pathlib import Path
 
 HERE = Path(sys.argv[1])
-RIVALS = ["kmeans", "gmm", "knn_spectral", "knn_spectral_half_whitened", "hdbscan", "ssc_omp"]
+RIVALS = {
+    "kmeans": "k-means", "gmm": "GMM", "kmeans_same_features": "k-means, same features", "gmm_same_features": "GMM, same features",
+    "knn_spectral": "kNN-spectral", "knn_spectral_half_whitened": "half whitened", "hdbscan": "HDBSCAN", "ssc_omp": "SSC-OMP",
+}
 
 sets = json.loads((HERE / "run.json").read_text())["sets"]
+# Columns of contestants that took part.
+RIVALS = {name: title for name, title in RIVALS.items() if any(name in entry["summary"] for entry in sets.values())}
 lines = [
     "# Clustering against scikit-learn",
     "",
-    "`python benches/rivals/cluster.py --data DIR --auto`: accuracy / NMI, medians over seeds (worst accuracy in brackets), the number of clusters given;",
-    "the last column is what `--clusters auto` chose, with its interval. Seconds in run.json are of a busy machine.",
+    "`python benches/rivals/cluster.py --data DIR`: accuracy / NMI, medians over seeds (worst accuracy in brackets), the number of clusters given;",
+    "with `--auto`, the last column is what `--clusters auto` chose, with its interval. Seconds in run.json are of a busy machine.",
     "",
-    "| set (classes, seeds) | subspan | k-means | GMM | kNN-spectral | half whitened | HDBSCAN | SSC-OMP | auto |",
-    "|---|---|---|---|---|---|---|---|---|",
+    "| " + " | ".join(["set (classes, seeds)", "subspan", *RIVALS.values(), "auto"]) + " |",
+    "|---" * (3 + len(RIVALS)) + "|",
 ]
 for name, entry in sets.items():
     cell = lambda v: f"{v['accuracy']['median']:.3f} / {v['nmi']['median']:.3f}" if v else ""  # noqa: E731

@@ -29,6 +29,8 @@ struct Header {
     clusters: usize,
     unit_first: bool,
     scattering: Option<[usize; 2]>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    turned: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     backbone: Option<Plan>,
     affinity: String,
@@ -99,8 +101,9 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
     let front = match (&header.scattering, &header.backbone) {
         (None, None) => None,
         (Some([height, width]), None) => {
-            let scattering = Scattering::new(*height, *width);
-            Some(Front::Scattering(scattering.map_err(|e| reader.corrupt("scattering", e.to_string()))?))
+            let scattering =
+                Scattering::new(*height, *width).map_err(|e| reader.corrupt("scattering", e.to_string()))?;
+            Some(Front::Scattering(if header.turned { scattering.turned() } else { scattering }))
         }
         (None, Some(plan)) => Some(Front::Backbone(plan.read(reader)?)),
         (Some(_), Some(_)) => return Err(reader.corrupt("metadata", "both scattering and a backbone".into())),
@@ -257,6 +260,7 @@ fn to_bytes(model: &Model, path: &str) -> Result<Vec<u8>> {
         clusters: model.clusters,
         unit_first: model.transform.unit_first,
         scattering,
+        turned: matches!(&model.front, Some(Front::Scattering(scattering)) if scattering.is_turned()),
         backbone: network.map(Plan::of),
         affinity: name.into(),
         neighbours: model.neighbours,

@@ -43,6 +43,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LABELS")]
     truth: Option<String>,
     /// raw: values as they are; for images (N x H x W, or N x H x W x 3), scattering: wavelet features that small shifts hardly move;
+    /// scattering-turned: the same averaged over small turns, five times as slow;
     /// conv4, resnet18: features of a network trained on augmented views of the images, of four layers or (slow) eighteen
     #[arg(long, default_value = "raw", value_parser = clap::builder::PossibleValuesParser::new(features::NAMES))]
     features: String,
@@ -60,6 +61,10 @@ pub(crate) struct Args {
     /// least squares (lsr) or by a pursuit of few rows (omp) [default: cosine and, for few rows, lsr are tried]
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(AffinityKind::names()))]
     affinity: Option<String>,
+    /// Clusters may differ in size by ten times and more: peaks of density are tried as clusters, too, and win where there are clearly
+    /// K of them (needs --clusters K)
+    #[arg(long)]
+    unequal: bool,
     /// Neighbours per row of the graph [default: 15 and 64 are tried]
     #[arg(long, value_name = "N")]
     neighbours: Option<usize>,
@@ -101,6 +106,7 @@ impl Job {
             max_clusters: args.max_clusters,
             anchors: args.anchors,
             zero_rows: if args.zero_rows == "drop" { ZeroRows::Drop } else { ZeroRows::Refuse },
+            unequal: args.unequal,
             ..Config::default()
         };
         config.check()?;
@@ -340,6 +346,7 @@ pub(crate) fn configure(record: &mut RunRecord, config: &Config) {
         Clusters::Auto => record.configure("clusters", "auto"),
     }
     record.configure("affinity", config.affinity.map(|a| a.to_string()));
+    record.configure("unequal", config.unequal);
     record.configure("neighbours", config.neighbours);
     record.configure("max_clusters", config.max_clusters);
     record.configure("starts", config.starts);

@@ -79,6 +79,45 @@ fn one_thread_and_two_give_the_same_bytes() {
 }
 
 #[test]
+fn peaks_of_density_are_clusters_where_sizes_differ() {
+    // Most rows along an arc, thirty at either of two places: without peaks the arc is cut. Even numbers in ±½ by splitmix64.
+    let even = |i: usize| {
+        let z = (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (((z ^ (z >> 31)) >> 40) as f64 / f64::from(1 << 24) - 0.5) as f32
+    };
+    let (mut values, mut csv) = (Vec::new(), String::from("label\n"));
+    for i in 0..460 {
+        let along = 2.0 * (even(8 * i) + even(8 * i + 1));
+        let class = if i < 400 { 0 } else { 1 + i % 2 };
+        let middle = [[along.cos(), along.sin(), 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]][class];
+        values.extend((0..4).map(|c| middle[c] + 0.7 * even(8 * i + 2 + c)));
+        writeln!(csv, "{}", ["arc", "first", "second"][class]).unwrap();
+    }
+    let place = Place::new().file("rows.npy", npy(&values, 4)).file("truth.csv", csv);
+    for threads in [1, 2] {
+        let call = format!(
+            "cluster rows.npy --clusters 3 --unequal --threads {threads} --truth truth.csv:label --json -o {threads}"
+        );
+        let results = place.run(&call).succeeds().record()["results"].clone();
+        assert!(results["accuracy"].as_f64().unwrap() > 0.99, "{results}");
+        let chosen = &results["candidates"][results["chosen"].as_u64().unwrap() as usize];
+        assert!(chosen["recipe"] == "modes" && chosen["contrast"].as_f64() >= Some(1.2), "{chosen}");
+    }
+    assert_eq!(place.read("1/labels.npy"), place.read("2/labels.npy"));
+    let plain = place.run("cluster rows.npy --clusters 3 --truth truth.csv:label --json -o plain").succeeds().record();
+    assert!(plain["results"]["accuracy"].as_f64().unwrap() < 0.7, "{}", plain["results"]);
+    place.run("predict 1/model.safetensors rows.npy -o again.npy").succeeds();
+    assert_eq!(place.read("again.npy"), place.read("1/labels.npy"));
+    let weighted = place.file("w.npy", npy(&[1.0; 460], 1));
+    weighted
+        .run("cluster rows.npy --clusters 3 --unequal --weights w.npy -o w")
+        .misuses()
+        .naming(&["weights", "unequal"]);
+}
+
+#[test]
 fn every_affinity_works() {
     let place = planes(160);
     for flags in ["--affinity abs", "--affinity lsr --neighbours 10", "--affinity cosine --anchors 60"] {
@@ -123,6 +162,8 @@ fn flags_that_make_no_sense_are_refused() {
         ("--affinity near", &["near", "cosine"]),
         ("--max-clusters 1", &["max-clusters", "at least 2"]),
         ("--neighbours 0", &["neighbours", "at least 1"]),
+        ("--unequal", &["clusters", "auto", "unequal"]),
+        ("--unequal --clusters 4 --affinity omp", &["affinity", "omp", "unequal"]),
     ] {
         place.run(&format!("cluster rows.npy {flags} -o out")).misuses().naming(words);
     }
@@ -193,12 +234,15 @@ fn scattering_finds_textures_that_shifts_hide_from_pixels() {
     let place = bars(90);
     let csv: String = (0..90).fold("label\n".into(), |s, i| s + ["a\n", "b\n", "c\n"][i % 3]);
     let place = place.file("truth.csv", csv);
-    let call = "cluster images.npy --features scattering --clusters 3 --truth truth.csv:label --json -o out";
-    let record = place.run(call).succeeds().record();
-    assert!(record["results"]["accuracy"].as_f64().unwrap() > 0.95, "{}", record["results"]);
-    assert!(record["results"]["exemplars"]["pixels"].is_string());
-    place.run("predict out/model.safetensors images.npy -o again.npy").succeeds();
-    assert_eq!(place.read("again.npy"), place.read("out/labels.npy"));
+    for features in ["scattering", "scattering-turned"] {
+        let call =
+            format!("cluster images.npy --features {features} --clusters 3 --truth truth.csv:label --json -o out");
+        let record = place.run(&call).succeeds().record();
+        assert!(record["results"]["accuracy"].as_f64().unwrap() > 0.95, "{features}: {}", record["results"]);
+        assert!(record["results"]["exemplars"]["pixels"].is_string());
+        place.run("predict out/model.safetensors images.npy -o again.npy").succeeds();
+        assert_eq!(place.read("again.npy"), place.read("out/labels.npy"), "{features}");
+    }
     planes(40)
         .run("cluster rows.npy --features scattering --clusters 2 -o out")
         .fails()

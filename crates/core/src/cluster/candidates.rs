@@ -216,13 +216,15 @@ fn truncated(neighbours: &Neighbours, k: usize) -> Neighbours {
     }
 }
 
-/// How a graph becomes points for k-means.
+/// How a graph becomes points to cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recipe {
     /// Rows of its leading eigenvectors, brought to length one.
     Spectral,
     /// The unit rows, each replaced twice by the mean of its neighbours.
     Smoothed,
+    /// Rows of twice as many eigenvectors as clusters, for peaks of density instead of k-means.
+    Modes,
 }
 
 impl std::fmt::Display for Recipe {
@@ -230,6 +232,7 @@ impl std::fmt::Display for Recipe {
         f.write_str(match self {
             Self::Spectral => "spectral",
             Self::Smoothed => "smoothed",
+            Self::Modes => "modes",
         })
     }
 }

@@ -7,6 +7,7 @@ use super::eigen::Pairs;
 use super::graph::Scaled;
 use super::join::{Edges, Joined};
 use super::kmeans;
+use super::modes::{Modes, modes};
 use super::neighbours::Affinity;
 use super::outcome::Candidate;
 use super::pursuit;
@@ -36,6 +37,10 @@ const JOINED_SHARE: usize = 3;
 const PRICE: f64 = 0.25;
 /// The same while clusters are counted: close to the price they are counted at.
 const COUNTED_PRICE: f64 = 0.5;
+/// Eigenvectors per cluster in which peaks of density are looked for: as many as clusters would show as many peaks, whatever the rows.
+const MODES_SHARE: usize = 2;
+/// How far the last peak rises above the next, at least, where peaks are clusters.
+const CONTRAST: f64 = 1.2;
 /// Largest number of clusters considered when it is not given, and rows per cluster that it leaves.
 const MAX_CLUSTERS: (usize, usize) = (200, 8);
 
@@ -52,6 +57,16 @@ pub(crate) struct Partition {
     pub(crate) recipe: Recipe,
     pub(crate) labels: Vec<u32>,
     pub(crate) information: f64,
+    /// Of peaks of density: how clearly there are as many.
+    pub(crate) contrast: Option<f64>,
+}
+
+impl Partition {
+    /// Whether it beats another: clear peaks beat what information across edges prefers, which likes large clusters cut; otherwise more
+    /// information does.
+    fn beats(&self, other: &Self) -> bool {
+        (self.contrast.is_some(), self.information) > (other.contrast.is_some(), other.information)
+    }
 }
 
 /// A space with its best graph and partition.
@@ -67,7 +82,7 @@ pub(crate) struct Entrant {
 #[derive(Default)]
 pub(crate) struct Contest {
     pub(crate) tried: Vec<Candidate>,
-    /// Most information first.
+    /// Best first.
     pub(crate) best: Vec<Entrant>,
 }
 
@@ -77,8 +92,7 @@ pub(crate) const FINALISTS: usize = 3;
 impl Contest {
     /// Keeps the `most` best; of equals the earlier.
     fn admit(&mut self, entrant: Entrant, most: usize) {
-        let information = entrant.partition.information;
-        let at = self.best.iter().position(|e| e.partition.information < information).unwrap_or(self.best.len());
+        let at = self.best.iter().position(|e| entrant.partition.beats(&e.partition)).unwrap_or(self.best.len());
         self.best.insert(at, entrant);
         self.best.truncate(most);
     }
@@ -95,7 +109,8 @@ impl Job<'_> {
         most: usize,
     ) -> Result<()> {
         let recipes = self.recipes();
-        observe::phase(self.observer, "partition", Some((graphs.len() * recipes.len()) as u64));
+        let steps = graphs.len() * (recipes.len() + usize::from(self.config.unequal));
+        observe::phase(self.observer, "partition", Some(steps as u64));
         let mut best: Option<(Tie, Partition, usize)> = None;
         for graph in graphs {
             let tie = self.tie(&space, *graph, clusters)?;
@@ -105,8 +120,19 @@ impl Job<'_> {
                 let partition = self.partition(&space, &tie, *recipe, clusters, starts);
                 contest.tried.push(candidate(&partition, &tie, &space));
                 let beaten = best.iter().map(|b| &b.1).chain(won.iter().map(|w| &w.0));
-                if beaten.into_iter().all(|p| p.information < partition.information) {
+                if beaten.into_iter().all(|p| partition.beats(p)) {
                     won = Some((partition, contest.tried.len() - 1));
+                }
+                self.observer.event(Event::Advance { steps: 1 });
+            }
+            if self.config.unequal {
+                if let Some(partition) = self.peaks(&space, &tie, clusters) {
+                    contest.tried.push(candidate(&partition, &tie, &space));
+                    let mut beaten = best.iter().map(|b| &b.1).chain(won.iter().map(|w| &w.0));
+                    let clear = partition.contrast.is_some_and(|c| c >= CONTRAST);
+                    if clear && beaten.all(|p| partition.beats(p)) {
+                        won = Some((partition, contest.tried.len() - 1));
+                    }
                 }
                 self.observer.event(Event::Advance { steps: 1 });
             }
@@ -124,7 +150,8 @@ impl Job<'_> {
     pub(crate) fn tie(&self, space: &Space, (neighbours, perplexity): (usize, f64), clusters: usize) -> Result<Tie> {
         self.check_cancelled()?;
         let scaled = space.graph(neighbours, perplexity, self.seed);
-        let pairs = spectrum(&scaled.membership, space.mass(), clusters, self.seed)?;
+        let count = if self.config.unequal { MODES_SHARE * clusters } else { clusters };
+        let pairs = spectrum(&scaled.membership, space.mass(), count, self.seed)?;
         Ok(Tie { neighbours, perplexity, scaled, pairs })
     }
 
@@ -162,12 +189,24 @@ impl Job<'_> {
         }
         let scored = found.into_iter().map(|labels| {
             let information = space.edge_information(&labels, clusters);
-            Partition { recipe, labels, information }
+            Partition { recipe, labels, information, contrast: None }
         });
         // At least one start is made.
         scored
             .reduce(|best, new| if new.information > best.information { new } else { best })
-            .unwrap_or_else(|| Partition { recipe, labels: vec![0; mass.len()], information: 0.0 })
+            .unwrap_or_else(|| Partition { recipe, labels: vec![0; mass.len()], information: 0.0, contrast: None })
+    }
+
+    /// The partition into peaks of density, if there are as many. Rows that represent each other may be far apart, so graphs of such
+    /// rows say nothing of density.
+    fn peaks(&self, space: &Space, tie: &Tie, clusters: usize) -> Option<Partition> {
+        if space.affinity == Affinity::Weighted {
+            return None;
+        }
+        let (points, width) = points(space, tie, Recipe::Modes, clusters);
+        let Modes { labels, contrast } = modes(&points, width, clusters)?;
+        let information = space.edge_information(&labels, clusters);
+        Some(Partition { recipe: Recipe::Modes, labels, information, contrast: Some(contrast) })
     }
 
     /// The largest number of clusters considered, and the one at which the way to a partition is chosen first.
@@ -204,7 +243,7 @@ impl Job<'_> {
         observe::phase(self.observer, "count", Some(grid.len() as u64));
         let pairs = match partition.recipe {
             Recipe::Spectral => Some(spectrum(&tie.scaled.membership, space.mass(), largest, self.seed)?),
-            Recipe::Smoothed => None,
+            Recipe::Smoothed | Recipe::Modes => None,
         };
         let fixed = points(space, tie, Recipe::Smoothed, 0);
         let points = |k: usize| match &pairs {
@@ -226,6 +265,10 @@ impl Job<'_> {
 fn points(space: &Space, tie: &Tie, recipe: Recipe, clusters: usize) -> (Vec<f32>, usize) {
     match recipe {
         Recipe::Spectral => (spectral_points(&tie.pairs, clusters), clusters),
+        Recipe::Modes => {
+            let count = tie.pairs.values.len();
+            (spectral_points(&tie.pairs, count), count)
+        }
         Recipe::Smoothed => {
             (smoothed_points(&tie.scaled.membership, &space.rows, space.n_rows_out()), space.n_rows_out())
         }
@@ -245,6 +288,7 @@ fn candidate(partition: &Partition, tie: &Tie, space: &Space) -> Candidate {
         neighbours: tie.neighbours,
         recipe: partition.recipe.to_string(),
         information: partition.information,
+        contrast: partition.contrast,
         labels: partition.labels.clone(),
     }
 }

@@ -119,6 +119,8 @@ pub struct Config {
     pub anchors: Option<usize>,
     /// Rows without direction.
     pub zero_rows: ZeroRows,
+    /// Whether peaks of density are tried as clusters, too: for clusters of very different sizes, whose number is given.
+    pub unequal: bool,
 }
 
 impl Default for Config {
@@ -132,6 +134,7 @@ impl Default for Config {
             starts: 10,
             anchors: None,
             zero_rows: ZeroRows::Refuse,
+            unequal: false,
         }
     }
 }
@@ -153,6 +156,12 @@ impl Config {
         };
         if self.clusters == Clusters::Fixed(0) {
             return Err(Error::parameter("clusters", 0, "at least 1, or auto"));
+        }
+        if self.unequal && self.clusters == Clusters::Auto {
+            return Err(Error::parameter("clusters", "auto", "a number where clusters are unequal"));
+        }
+        if let Some(affinity) = self.affinity.filter(|a| self.unequal && *a == AffinityKind::Pursuit) {
+            return Err(Error::parameter("affinity", affinity, "another one where clusters are unequal"));
         }
         at_least_one("neighbours", self.neighbours)?;
         at_least_one("anchors", self.anchors)?;

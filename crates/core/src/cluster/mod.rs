@@ -24,6 +24,7 @@ mod join;
 mod kmeans;
 pub mod learn;
 mod model;
+mod modes;
 mod neighbours;
 mod outcome;
 mod prepare;

@@ -49,8 +49,11 @@ pub struct Candidate {
     pub neighbours: usize,
     /// How the graph became points.
     pub recipe: String,
-    /// Mutual information across edges, nats; the largest is chosen.
+    /// Mutual information across edges, nats; the largest is chosen, of clear peaks of density first.
     pub information: f64,
+    /// Of peaks of density: how far the last rises above the next, as a ratio. From 1.2 on they are clear.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contrast: Option<f64>,
     /// Its labels, before neighbours vote.
     #[serde(skip)]
     pub labels: Vec<u32>,

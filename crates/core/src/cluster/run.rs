@@ -70,6 +70,9 @@ fn start(
     observer: &dyn Observer,
 ) -> Result<Outcome> {
     config.check_rows(features.n_rows())?;
+    if config.unequal && features.weights().is_some() {
+        return Err(Error::parameter("weights", "some", "none where clusters are unequal: density counts rows"));
+    }
     let dropped = match config.zero_rows {
         ZeroRows::Refuse => Vec::new(),
         ZeroRows::Drop => rows_at_the_mean(features),
@@ -231,7 +234,7 @@ impl<'a> Job<'a> {
         // There is at least one space, and every information is a number.
         let winner = best.into_iter().next().ok_or(Error::AllZero)?;
         let Entrant { space, tie, mut partition, index: chosen } = winner;
-        if self.config.starts > super::choice::TRIAL_STARTS {
+        if partition.recipe != Recipe::Modes && self.config.starts > super::choice::TRIAL_STARTS {
             partition = self.partition(&space, &tie, partition.recipe, clusters, self.config.starts);
         }
         observe::phase(self.observer, "label", None);

@@ -8,13 +8,16 @@ use crate::failure::Failure;
 use crate::watch::Watch;
 
 /// The names, as typed.
-pub(super) const NAMES: [&str; 4] = ["raw", "scattering", "conv4", "resnet18"];
+pub(super) const NAMES: [&str; 5] = ["raw", "scattering", "scattering-turned", "conv4", "resnet18"];
 
 /// Resolved and checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Raw,
-    Scattering,
+    Scattering {
+        /// Averaged over turns.
+        turned: bool,
+    },
     Trained {
         trunk: Trunk,
         /// Passes over the images, if not the usual number.
@@ -31,7 +34,8 @@ impl Kind {
                 let hint = "passes are those of --features conv4 or resnet18";
                 return Err(Failure::usage(format!("--epochs with --features {name}: nothing is trained"), Some(hint)));
             }
-            "scattering" => return Ok(Self::Scattering),
+            "scattering" => return Ok(Self::Scattering { turned: false }),
+            "scattering-turned" => return Ok(Self::Scattering { turned: true }),
             _ => return Ok(Self::Raw),
         };
         if epochs == Some(0) {
@@ -43,7 +47,8 @@ impl Kind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
-            Self::Scattering => "scattering",
+            Self::Scattering { turned: false } => "scattering",
+            Self::Scattering { turned: true } => "scattering-turned",
             Self::Trained { trunk: Trunk::Conv4, .. } => "conv4",
             Self::Trained { trunk: Trunk::ResNet18, .. } => "resnet18",
         }
@@ -55,6 +60,11 @@ impl Kind {
             Self::Trained { epochs, .. } => Some(epochs.unwrap_or(Pixels::EPOCHS)),
             _ => None,
         }
+    }
+
+    /// Whether images of three channels will do.
+    fn takes_colour(self) -> bool {
+        !matches!(self, Self::Scattering { .. })
     }
 
     /// What turns images into features: fixed, or trained on them.
@@ -70,11 +80,11 @@ impl Kind {
         let shape = match (self, matrix.shape()) {
             (Self::Raw, _) => return Ok(None),
             (_, [_, height, width]) => [*height as usize, *width as usize, 1],
-            (_, [_, height, width, channels]) if *channels == 1 || self != Self::Scattering => {
+            (_, [_, height, width, channels]) if *channels == 1 || self.takes_colour() => {
                 [*height as usize, *width as usize, *channels as usize]
             }
             (_, shape) => {
-                let channels = if self == Self::Scattering { "" } else { " or N x H x W x 3" };
+                let channels = if self.takes_colour() { " or N x H x W x 3" } else { "" };
                 return Err(Failure::Work {
                     message: format!("{path} has shape {shape:?}, {} needs images, N x H x W{channels}", self.name()),
                     hint: Some("--features raw takes rows as they are".into()),
@@ -89,7 +99,9 @@ impl Kind {
             }
             _ => {
                 watch.phase("scatter");
-                Front::Scattering(Scattering::new(shape[0], shape[1])?)
+                let scattering = Scattering::new(shape[0], shape[1])?;
+                let turned = self == Self::Scattering { turned: true };
+                Front::Scattering(if turned { scattering.turned() } else { scattering })
             }
         }))
     }
