@@ -1,10 +1,10 @@
 """Ten million rows clustered through a weighted sample: sample, cluster, predict, each a command of its own.
 
-    python benches/rivals/cluster_large.py [--rows 10000000] [--sample 5000] [--json FILE]
+    python benches/rivals/cluster_large.py [--rows 10000000] [--sample 5000] [--runs given,unequal,...] [--json FILE]
 
 The table is generated (20 columns, 12 classes of a fifth to an eightieth of the rows each, every class near a plane of its own with noise in all
 directions) and deleted afterwards. The labels of all rows are compared with the classes. The same sample with its weights ignored shows
-what they are for.
+what they are for, and with --unequal what is gained by saying that sizes differ. Runs that FILE already has and that are not repeated stay in it.
 """
 
 import argparse
@@ -19,9 +19,17 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import normalized_mutual_info_score
 
+import machine
+
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "subspan"
 COLUMNS, CLASSES, BLOCK = 20, 12, 1_000_000
+RUNS = {
+    "given": ["--clusters", CLASSES],
+    "auto": [],
+    "weights_ignored": ["--clusters", CLASSES, "--weights", "none"],
+    "unequal": ["--clusters", CLASSES, "--weights", "none", "--unequal"],
+}
 
 
 def generate(path, rows):
@@ -62,25 +70,27 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--sample", type=int, default=5000)
+    parser.add_argument("--runs", type=lambda s: s.split(","), default=list(RUNS))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    out = {"rows": options.rows, "columns": COLUMNS, "classes": CLASSES}
+    before = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
+    out = before | {"machine": machine.describe(), "rows": options.rows, "columns": COLUMNS, "classes": CLASSES}
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         truth, share = generate(folder / "x.npy", options.rows)
         out["class_shares"] = sorted(share.tolist(), reverse=True)
         record, out["sample"] = run("sample", folder / "x.npy", "--rows", options.sample, "-o", folder / "s.parquet")
         out["sample"]["rows"] = record["results"]["rows_out"]
-        for name, flags in (("given", ["--clusters", CLASSES]), ("auto", []), ("weights_ignored", ["--clusters", CLASSES, "--weights", "none"])):
-            record, entry = run("cluster", folder / "s.parquet", *flags, "-o", folder / name)
+        for name in options.runs:
+            record, entry = run("cluster", folder / "s.parquet", *RUNS[name], "-o", folder / name)
             results = record["results"]
             entry |= {"clusters": results["clusters"], "interval": results.get("interval"), "shares": results["shares"]}
             _, entry["predict"] = run("predict", folder / name / "model.safetensors", folder / "x.npy", "-o", folder / "y.npy")
             entry |= score(np.load(folder / "y.npy"), truth)
             out[name] = entry
             print(name, {k: entry[k] for k in ("clusters", "accuracy", "nmi", "seconds")}, "predict", entry["predict"], flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(out, indent=1) + "\n")
+            if options.json:
+                options.json.write_text(json.dumps(out, indent=1) + "\n")
 
 
 if __name__ == "__main__":
