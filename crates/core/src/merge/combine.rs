@@ -129,7 +129,7 @@ pub fn copy_tensor(source: &Gathered<'_>, sink: &mut Sink<'_>) -> Result<()> {
             None => {
                 buffer.resize(batch.len() * source.row_bytes(), 0);
                 let step = (BLOCK_BYTES / source.row_bytes().max(1)).max(1);
-                buffer.par_chunks_mut(step * source.row_bytes()).enumerate().for_each(|(k, out)| {
+                buffer.par_chunks_mut((step * source.row_bytes()).max(1)).enumerate().for_each(|(k, out)| {
                     let start = batch.start + k * step;
                     source.read(start..start + out.len() / source.row_bytes(), out);
                 });

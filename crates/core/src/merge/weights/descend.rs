@@ -17,6 +17,8 @@ const CACHE_BYTES: usize = 1 << 29;
 
 /// The share of perms that a further run places anew.
 const REPLACED: f64 = 0.7;
+/// From which share of the objective after matching on, models are taken to be related as they stand.
+const RELATED: f64 = 0.1;
 
 /// The runs.
 pub(super) struct Descent<'a> {
@@ -75,13 +77,26 @@ impl<'a> Descent<'a> {
         }
         let start = self.solver.permutations.clone();
         self.place(&self.order.clone(), observer)?;
-        let end = self.descend(config, observer)?;
-        if end.objective() > before.objective() {
-            return Ok(end);
+        let placed = self.descend(config, observer)?;
+        if self.of_matrices(before) < RELATED * self.of_matrices(&placed.after) {
+            return Ok(placed);
         }
-        // The models are closer where they stand.
+        // Where they stand the models have something in common.
         self.go_to(&start);
-        self.descend(config, observer)
+        let stayed = self.descend(config, observer)?;
+        if stayed.objective() >= placed.objective() {
+            return Ok(stayed);
+        }
+        self.go_to(&placed.permutations);
+        let last = self.descend(config, observer)?;
+        Ok(End { gains: [placed.gains, last.gains].concat(), ..last })
+    }
+
+    /// `F` of the tensors with two axes and more: vectors, as those of a normalisation, are alike in any order.
+    fn of_matrices(&self, found: &Comparison) -> f64 {
+        let is_matrix =
+            |name: &str| self.layout.tensor(name).is_some_and(|t| t.shape.iter().filter(|n| **n > 1).count() > 1);
+        found.tensors.iter().filter(|(name, _)| is_matrix(name)).map(|(_, sums)| sums.product).sum()
     }
 
     /// Further runs, each from the best end so far with most perms placed anew; the best end.
@@ -98,8 +113,9 @@ impl<'a> Descent<'a> {
         let replaced = Stream::new(seed, "replaced");
         for run in 1..config.restarts {
             let mut rng = replaced.rng(run as u64);
-            let some = self.order.iter().copied().filter(|_| rng.uniform() < REPLACED).collect();
-            let some = self.solver.most_known_first(some);
+            let drawn = rng.permutation(self.order.len());
+            let n = drawn.iter().filter(|_| rng.uniform() < REPLACED).count().max(1);
+            let some = self.solver.known_first(drawn[..n].iter().map(|at| self.order[*at]).collect());
             self.place(&some, observer)?;
             let end = self.descend(config, observer)?;
             if end.objective() > best.objective() + GAIN * best.objective().abs() {
@@ -174,7 +190,9 @@ impl<'a> Descent<'a> {
         self.order.sort_unstable();
         let gap = |p: &usize| (self.layout.perms[*p].0.clone(), self.solver.gap(*p).unwrap_or(f64::INFINITY));
         let gaps: Vec<(String, f64)> = self.order.iter().map(gap).collect();
-        let certified = end.converged && gaps.iter().all(|(_, gap)| *gap <= CERTIFIED);
+        // Of a perm on two axes of a tensor only the linear part is solved, which proves nothing.
+        let linear = !self.order.iter().any(|p| self.solver.is_quadratic(*p));
+        let certified = linear && end.converged && gaps.iter().all(|(_, gap)| *gap <= CERTIFIED);
         let scope = if self.is_separable() { Scope::Global } else { Scope::Coordinate };
         let mut history = vec![end.objective()];
         // Backwards from what the tensors say in the end.

@@ -83,7 +83,8 @@ pub struct Matched {
     pub sweeps: usize,
     /// Whether a sweep changed nothing.
     pub converged: bool,
-    /// Whether the last solution of every perm is proven to be its best, relative gap at most 10⁻⁶, with nothing changed since.
+    /// Whether the last solution of every perm is proven to be its best, relative gap at most 10⁻⁶, with nothing changed since;
+    /// never with a perm on two axes of a tensor.
     pub certified: bool,
     /// What that proves.
     pub scope: Scope,

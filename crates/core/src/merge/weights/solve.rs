@@ -102,13 +102,22 @@ impl<'a> Solver<'a> {
 
     /// These perms in an order in which each is determined as much as possible by those before it and by what is not among
     /// them: next comes the one with the largest share of such columns, of several the first given.
-    pub(super) fn most_known_first(&mut self, mut left: Vec<usize>) -> Vec<usize> {
+    pub(super) fn most_known_first(&mut self, perms: Vec<usize>) -> Vec<usize> {
+        self.ordered(perms, |share, best| share > best)
+    }
+
+    /// These perms in the order given, but for those of which nothing would be known.
+    pub(super) fn known_first(&mut self, perms: Vec<usize>) -> Vec<usize> {
+        self.ordered(perms, |share, best| share > 0.0 && best == 0.0)
+    }
+
+    fn ordered(&mut self, mut left: Vec<usize>, is_better: impl Fn(f64, f64) -> bool) -> Vec<usize> {
         self.forget(&left);
         let mut order = Vec::with_capacity(left.len());
         while !left.is_empty() {
             let known = left.iter().map(|p| self.known_share(*p)).enumerate();
-            let most = known.reduce(|most, next| if next.1 > most.1 { next } else { most });
-            let next = left.remove(most.map_or(0, |(at, _)| at));
+            let best = known.reduce(|best, next| if is_better(next.1, best.1) { next } else { best });
+            let next = left.remove(best.map_or(0, |(at, _)| at));
             self.placed[next] = true;
             order.push(next);
         }
@@ -138,6 +147,11 @@ impl<'a> Solver<'a> {
         let columns = self.perms[p].crosses.iter().map(|cross| cross.n_columns(&self.placed));
         let (known, all) = columns.fold((0, 0), |(known, all), (k, n)| (known + k, all + n));
         known as f64 / all.max(1) as f64
+    }
+
+    /// Whether a perm is on two axes of a tensor.
+    pub(super) fn is_quadratic(&self, p: usize) -> bool {
+        self.perms[p].quadratic
     }
 
     /// The last relative gap of a perm.
@@ -264,7 +278,11 @@ impl<'a> Solver<'a> {
         let Some(cross) = perm.crosses.iter_mut().find(|cross| cross.outer == outer) else { return Ok(None) };
         let mut costs = std::mem::take(&mut self.spare);
         let known = cross.costs(perm.keeps, &parts, &mut self.panels, &mut costs)?;
-        Ok(known.then_some(costs))
+        if !known {
+            self.spare = costs;
+            return Ok(None);
+        }
+        Ok(Some(costs))
     }
 }
 
