@@ -25,6 +25,7 @@ pub(crate) struct Job {
     neighbours: Option<usize>,
     max_clusters: Option<usize>,
     anchors: Option<usize>,
+    unequal: bool,
 }
 
 impl Job {
@@ -37,6 +38,7 @@ impl Job {
             neighbours: self.neighbours,
             max_clusters: self.max_clusters,
             anchors: self.anchors,
+            unequal: self.unequal,
             ..Config::default()
         };
         config.check().map_err(of_library)?;
@@ -110,10 +112,9 @@ impl Clustering {
         let (values, model) = (x.view(), &self.model);
         let rows = Caller { py, progress: None, threads }.run(move |_| {
             let rows: Cow<'_, [f32]> = values.to_single();
-            Features::new(&rows, values.n_cols())?;
-            Ok(model.transform.apply(&rows))
+            model.represent(&Features::new(&rows, values.n_cols())?)
         })?;
-        matrix(py, rows, self.model.transform.n_out())
+        matrix(py, rows, self.model.n_represented())
     }
 
     /// Values per row.

@@ -117,11 +117,18 @@ def test_classifiers_are_those_of_the_command(command, tmp_path, k, method):
         assert np.array_equal(model.ood_score(x), np.load(tmp_path / "o.npy"))
 
 
-@pytest.mark.parametrize("clusters, settings", [("4", dict(n_clusters=4)), ("auto", dict(n_clusters=None))])
-def test_clusterings_are_those_of_the_command(command, tmp_path, clusters, settings):
+@pytest.mark.parametrize(
+    "flags, settings",
+    [
+        (["--clusters", "4"], dict(n_clusters=4)),
+        (["--clusters", "auto"], dict(n_clusters=None)),
+        (["--clusters", "4", "--unequal"], dict(n_clusters=4, unequal=True)),
+    ],
+)
+def test_clusterings_are_those_of_the_command(command, tmp_path, flags, settings):
     x, _ = blobs_of_lines(240)
     np.save(tmp_path / "x.npy", x)
-    record = command("cluster", "x.npy", "--clusters", clusters, "--seed", 2, "-o", "out")
+    record = command("cluster", "x.npy", *flags, "--seed", 2, "-o", "out")
     command("predict", "out/model.safetensors", "x.npy", "-o", "labels.npy")
     ours = subspan.ManifoldClustering(random_state=2, **settings).fit(np.asfortranarray(x))
     ours.save(tmp_path / "ours.safetensors")
@@ -133,6 +140,21 @@ def test_clusterings_are_those_of_the_command(command, tmp_path, clusters, setti
     for model in (ours, pickle.loads(pickle.dumps(ours))):
         assert np.array_equal(model.predict(x), np.load(tmp_path / "labels.npy"))
         assert np.array_equal(model.transform(x), ours.representation_)
+
+
+def test_a_trained_model_of_the_command_represents_and_labels_its_rows(command, tmp_path):
+    x, _ = blobs_of_lines(240)
+    np.save(tmp_path / "x.npy", x)
+    command("cluster", "x.npy", "--clusters", "4", "--method", "mlc", "-o", "out")
+    model = subspan.ManifoldClustering.load(tmp_path / "out/trained-model.safetensors")
+    assert np.array_equal(model.predict(x), np.load(tmp_path / "out/trained-labels.npy"))
+    z = np.load(tmp_path / "out/trained-representation.npy")
+    assert np.array_equal(model.transform(x), z)
+    # Linear: rows of different clusters are nearly orthogonal, those of one are not.
+    labels = model.predict(x)
+    cosines, same = np.abs(z @ z.T), labels[:, None] == labels[None]
+    np.fill_diagonal(same, False)
+    assert cosines[~same & ~np.eye(len(z), dtype=bool)].mean() < 0.1 < cosines[same].mean()
 
 
 def test_class_angles_are_principal_angles():

@@ -129,17 +129,41 @@ impl Model {
         let gaussians = self.gaussians()?;
         let mut out = Predictions::default();
         for values in features.values().chunks(ROWS * self.n_cols()) {
-            let unit = match &self.front {
-                Some(front) => self.transform.apply(&front.apply(values)),
-                None => self.transform.apply(values),
-            };
-            let part = self.vote(&self.images(&unit), gaussians.as_ref(), shares);
+            let part = self.vote(&self.images(&self.unit_rows(values)), gaussians.as_ref(), shares);
             out.labels.extend(part.labels);
             out.confidence.extend(part.confidence);
             out.shares.extend(part.shares);
             out.strangeness.extend(part.strangeness);
         }
         Ok(out)
+    }
+
+    /// The rows in which clusters are subspaces, unit: those of the head, or those that were clustered; `n x n_represented`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the rows do not have the model's number of columns.
+    pub fn represent(&self, features: &Features<'_>) -> Result<Vec<f32>> {
+        if features.n_cols() != self.n_cols() {
+            return Err(Error::Shape { what: "a row", found: features.n_cols(), expected: self.n_cols() });
+        }
+        let of = |values: &[f32]| match (self.unit_rows(values), &self.head) {
+            (unit, Some(head)) => head.representation(&unit),
+            (unit, None) => unit,
+        };
+        Ok(features.values().chunks(ROWS * self.n_cols()).flat_map(of).collect())
+    }
+
+    /// Values of a row of [`represent`](Self::represent).
+    pub fn n_represented(&self) -> usize {
+        self.head.as_ref().map_or(self.transform.n_out(), Head::n_features)
+    }
+
+    /// Rows as they are clustered, before the head or the metric.
+    fn unit_rows(&self, values: &[f32]) -> Vec<f32> {
+        match &self.front {
+            Some(front) => self.transform.apply(&front.apply(values)),
+            None => self.transform.apply(values),
+        }
     }
 
     /// Images of unit rows under the head or the metric.

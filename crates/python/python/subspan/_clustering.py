@@ -26,6 +26,8 @@ class ManifoldClustering(ClusterMixin, TransformerMixin, BaseEstimator):
         The most that are considered when the number is not given.
     n_anchors : int, optional
         Training rows that the model keeps to label new rows.
+    unequal : bool
+        Whether peaks of density are tried as clusters, too, whose sizes may differ by ten times and more; needs ``n_clusters``.
     random_state, n_threads, progress
         As of :class:`subspan.RowSampler`.
 
@@ -55,6 +57,7 @@ class ManifoldClustering(ClusterMixin, TransformerMixin, BaseEstimator):
         n_neighbors=None,
         max_clusters=None,
         n_anchors=None,
+        unequal=False,
         random_state=0,
         n_threads=None,
         progress=None,
@@ -65,6 +68,7 @@ class ManifoldClustering(ClusterMixin, TransformerMixin, BaseEstimator):
         self.n_neighbors = n_neighbors
         self.max_clusters = max_clusters
         self.n_anchors = n_anchors
+        self.unequal = unequal
         self.random_state = random_state
         self.n_threads = n_threads
         self.progress = progress
@@ -83,6 +87,7 @@ class ManifoldClustering(ClusterMixin, TransformerMixin, BaseEstimator):
             "neighbours": _check.count(self.n_neighbors, "n_neighbors"),
             "max_clusters": _check.count(self.max_clusters, "max_clusters"),
             "anchors": _check.count(self.n_anchors, "n_anchors"),
+            "unequal": bool(self.unequal),
         }
         threads = _check.count(self.n_threads, "n_threads")
         self.model_, found = _native.find_clusters(
@@ -130,6 +135,14 @@ class ManifoldClustering(ClusterMixin, TransformerMixin, BaseEstimator):
         """Writes the model as ``subspan cluster`` does; ``subspan predict`` reads it."""
         need(self, "model_")
         self.model_.save(os.fspath(path))
+
+    @classmethod
+    def load(cls, path):
+        """A clustering from a file of :meth:`save` or of ``subspan cluster``; it labels and transforms new rows."""
+        self = cls()
+        self.model_ = _native.Clustering.load(os.fspath(path))
+        self.n_features_in_ = self.model_.n_features
+        return self
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "model_")
