@@ -50,7 +50,9 @@ pub struct Manifold {
     pub similarity: [f64; 2],
     /// Adam's learning rate.
     pub lr: f32,
-    /// Steps that make the representation of found clusters linear.
+    /// Epochs that make the representation of found clusters linear, ...
+    pub linear_epochs: usize,
+    /// ... and steps at least.
     pub linear_steps: usize,
 }
 
@@ -67,6 +69,7 @@ impl Default for Manifold {
             eta: 0.1,
             similarity: [50.0, 10.0],
             lr: 1e-3,
+            linear_epochs: 100,
             linear_steps: 400,
         }
     }

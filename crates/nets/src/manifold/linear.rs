@@ -36,7 +36,9 @@ pub(super) fn train(
     let mut params = initialize(&net, |_| 0, problem.seed);
     let mut adam = Optimizer::new(Rule::Adam, settings.lr, 0.0);
     let mut batches = Batches::new(problem, settings.batch_size);
-    for step in 0..settings.linear_steps {
+    let n_steps =
+        (settings.linear_epochs * labels.len() / settings.batch_size.min(labels.len())).max(settings.linear_steps);
+    for step in 0..n_steps {
         if observer.cancelled() {
             return Err(Error::Cancelled);
         }
@@ -76,7 +78,8 @@ mod tests {
             })
             .collect();
         let problem = Problem { rows: &rows, n_cols: 2, weights: &[], neighbours: &[], k: 0, seed: 1 };
-        let settings = Manifold { hidden: 64, batch_size: 100, linear_steps: 300, ..Manifold::default() };
+        let settings =
+            Manifold { hidden: 64, batch_size: 100, linear_steps: 300, linear_epochs: 0, ..Manifold::default() };
         let layers = train(&settings, &problem, &labels, 2, &Silent).unwrap();
         let z = Head { features: layers, clusters: Vec::new() }.representation(&rows);
         let d = z.len() / n;
