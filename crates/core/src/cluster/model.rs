@@ -123,9 +123,7 @@ impl Model {
     /// # Errors
     /// [`Error::Shape`] if the rows do not have the model's number of columns.
     pub fn predict(&self, features: &Features<'_>, shares: bool) -> Result<Predictions> {
-        if features.n_cols() != self.n_cols() {
-            return Err(Error::Shape { what: "a row", found: features.n_cols(), expected: self.n_cols() });
-        }
+        self.check(features)?;
         let gaussians = self.gaussians()?;
         let mut out = Predictions::default();
         for values in features.values().chunks(ROWS * self.n_cols()) {
@@ -143,9 +141,7 @@ impl Model {
     /// # Errors
     /// [`Error::Shape`] if the rows do not have the model's number of columns.
     pub fn represent(&self, features: &Features<'_>) -> Result<Vec<f32>> {
-        if features.n_cols() != self.n_cols() {
-            return Err(Error::Shape { what: "a row", found: features.n_cols(), expected: self.n_cols() });
-        }
+        self.check(features)?;
         let of = |values: &[f32]| match (self.unit_rows(values), &self.head) {
             (unit, Some(head)) => head.representation(&unit),
             (unit, None) => unit,
@@ -156,6 +152,14 @@ impl Model {
     /// Values of a row of [`represent`](Self::represent).
     pub fn n_represented(&self) -> usize {
         self.head.as_ref().map_or(self.transform.n_out(), Head::n_features)
+    }
+
+    /// Whether rows have the model's number of columns.
+    fn check(&self, features: &Features<'_>) -> Result<()> {
+        match features.n_cols() {
+            found if found == self.n_cols() => Ok(()),
+            found => Err(Error::Shape { what: "a row", found, expected: self.n_cols() }),
+        }
     }
 
     /// Rows as they are clustered, before the head or the metric.

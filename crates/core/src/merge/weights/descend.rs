@@ -78,7 +78,8 @@ impl<'a> Descent<'a> {
         let start = self.solver.permutations.clone();
         self.place(&self.order.clone(), observer)?;
         let placed = self.descend(config, observer)?;
-        if self.of_matrices(before) < RELATED * self.of_matrices(&placed.after) {
+        let related = self.of_matrices(before) >= RELATED * self.of_matrices(&placed.after);
+        if !related && placed.objective() > before.objective() {
             return Ok(placed);
         }
         // Where they stand the models have something in common.
@@ -87,9 +88,14 @@ impl<'a> Descent<'a> {
         if stayed.objective() >= placed.objective() {
             return Ok(stayed);
         }
-        self.go_to(&placed.permutations);
+        self.certify(placed, config, observer)
+    }
+
+    /// Goes to an end and on from there, for certificates of where the descent really is.
+    fn certify(&mut self, end: End, config: &MatchConfig, observer: &dyn Observer) -> Result<End> {
+        self.go_to(&end.permutations);
         let last = self.descend(config, observer)?;
-        Ok(End { gains: [placed.gains, last.gains].concat(), ..last })
+        Ok(End { gains: [end.gains, last.gains].concat(), ..last })
     }
 
     /// `F` of the tensors with two axes and more: vectors, as those of a normalisation, are alike in any order.
@@ -124,9 +130,7 @@ impl<'a> Descent<'a> {
                 self.go_to(&best.permutations);
             }
         }
-        // Certificates of where it ends.
-        let last = self.descend(config, observer)?;
-        Ok(End { gains: [best.gains, last.gains].concat(), ..last })
+        self.certify(best, config, observer)
     }
 
     /// Places perms anew in this order, each where those that do not move and those placed before it want it.
