@@ -54,8 +54,8 @@ fn main() -> ExitCode {
         ["llama", layers, dir, noise @ ..] if noise.len() < 2 => {
             let noise = noise.first().map(|n| n.parse::<f32>()).transpose();
             match (layers.parse(), noise) {
-                (Ok(layers), Ok(noise)) => llama::run(layers, dir, noise),
-                _ => Err("LAYERS and NOISE are numbers".into()),
+                (Ok(layers), Ok(noise)) if layers > 1 => llama::run(layers, dir, noise),
+                _ => Err("LAYERS is a number above 1, NOISE a number".into()),
             }
         }
         ["lap", repeats, files @ ..] if !files.is_empty() => match repeats.parse() {

@@ -163,6 +163,32 @@ pub enum Vectors {
 /// # Panics
 /// If the slices do not hold whole vectors, or `out` has the wrong size.
 pub fn add_inner_products(x: &[f32], w: &[f32], n_entries: usize, vectors: Vectors, out: &mut [f64]) {
+    for_row_blocks(x, w, n_entries, vectors, out, |products, out, x, w| {
+        products.resize(out.len(), 0.0);
+        f32::product(products, x, w);
+        mixed::add(out, products);
+    });
+}
+
+/// `out[i, j] −= ⟨xᵢ, wⱼ⟩`, as [`add_inner_products`] but in single precision throughout, which is half the memory of the result and
+/// nothing besides.
+///
+/// # Panics
+/// As [`add_inner_products`].
+pub fn subtract_inner_products(x: &[f32], w: &[f32], n_entries: usize, vectors: Vectors, out: &mut [f32]) {
+    for_row_blocks(x, w, n_entries, vectors, out, |_, out, x, w| f32::subtract_product(out, x, w));
+}
+
+/// Runs a task, which has a buffer to use again, for every block of rows of `out`, with the block's vectors as rows and all of `w` as
+/// columns.
+fn for_row_blocks<T: Send>(
+    x: &[f32],
+    w: &[f32],
+    n_entries: usize,
+    vectors: Vectors,
+    out: &mut [T],
+    task: impl Fn(&mut Vec<f32>, &mut [T], Strided<'_, f32>, Strided<'_, f32>) + Sync,
+) {
     assert!(n_entries > 0 && x.len().is_multiple_of(n_entries) && w.len().is_multiple_of(n_entries), "whole vectors");
     let (n, m) = (x.len() / n_entries, w.len() / n_entries);
     assert_eq!(out.len(), n * m, "one value per pair of vectors");
@@ -174,22 +200,19 @@ pub fn add_inner_products(x: &[f32], w: &[f32], n_entries: usize, vectors: Vecto
         Vectors::Rows => Strided { values: w, n_rows: n_entries, n_cols: m, row_stride: 1, col_stride: n_entries },
         Vectors::Columns => Strided { values: w, n_rows: n_entries, n_cols: m, row_stride: m, col_stride: 1 },
     };
-    let task = |products: &mut Vec<f32>, (block, out): (usize, &mut [f64])| {
-        let (first, rows) = (block * rows, out.len() / m);
-        let x = match vectors {
-            Vectors::Rows => {
-                let values = &x[first * n_entries..(first + rows) * n_entries];
-                Strided { values, n_rows: rows, n_cols: n_entries, row_stride: n_entries, col_stride: 1 }
-            }
-            Vectors::Columns => {
-                Strided { values: &x[first..], n_rows: rows, n_cols: n_entries, row_stride: 1, col_stride: n }
-            }
-        };
-        products.resize(out.len(), 0.0);
-        f32::product(products, x, w);
-        mixed::add(out, products);
+    let of_rows = |first: usize, rows: usize| match vectors {
+        Vectors::Rows => {
+            let values = &x[first * n_entries..(first + rows) * n_entries];
+            Strided { values, n_rows: rows, n_cols: n_entries, row_stride: n_entries, col_stride: 1 }
+        }
+        Vectors::Columns => {
+            Strided { values: &x[first..], n_rows: rows, n_cols: n_entries, row_stride: 1, col_stride: n }
+        }
     };
-    out.par_chunks_mut(rows * m).enumerate().for_each_init(Vec::new, task);
+    out.par_chunks_mut(rows * m).enumerate().for_each_init(Vec::new, |buffer, (block, out)| {
+        let x = of_rows(block * rows, out.len() / m);
+        task(buffer, out, x, w);
+    });
 }
 
 #[cfg(test)]
@@ -239,6 +262,11 @@ mod tests {
                 |v: &[f32], n: usize| -> Vec<f32> { (0..k).flat_map(|l| (0..n).map(move |i| v[i * k + l])).collect() };
             add_inner_products(&transposed(&x, n), &transposed(&w, m), k, Vectors::Columns, &mut out);
             assert_close(&out, &expected);
+            let mut out = vec![0.0; n * m];
+            subtract_inner_products(&x, &w, k, Vectors::Rows, &mut out);
+            subtract_inner_products(&transposed(&x, n), &transposed(&w, m), k, Vectors::Columns, &mut out);
+            // Small whole numbers, so that no digit is lost.
+            assert_close(&out.iter().map(|v| -f64::from(*v)).collect::<Vec<_>>(), &expected);
         }
     }
 

@@ -98,6 +98,10 @@ pub trait Real:
     /// `out = A B` of strided matrices on the calling thread; `A` is `m x k`, `B` is `k x n`, `out` is `m x n` row-major.
     #[doc(hidden)]
     fn product(out: &mut [Self], a: Strided<'_, Self>, b: Strided<'_, Self>);
+
+    /// `out −= A B`.
+    #[doc(hidden)]
+    fn subtract_product(out: &mut [Self], a: Strided<'_, Self>, b: Strided<'_, Self>);
 }
 
 /// A dense matrix with a stride per dimension.
@@ -109,6 +113,16 @@ pub struct Strided<'a, T> {
     pub(crate) n_cols: usize,
     pub(crate) row_stride: usize,
     pub(crate) col_stride: usize,
+}
+
+impl<'a, T> Strided<'a, T> {
+    fn view(self) -> MatRef<'a, T> {
+        if self.col_stride == 1 {
+            MatRef::from_row_major_slice_with_stride(self.values, self.n_rows, self.n_cols, self.row_stride)
+        } else {
+            MatRef::from_column_major_slice_with_stride(self.values, self.n_rows, self.n_cols, self.col_stride)
+        }
+    }
 }
 
 macro_rules! real {
@@ -127,15 +141,13 @@ macro_rules! real {
             }
 
             fn product(out: &mut [Self], a: Strided<'_, Self>, b: Strided<'_, Self>) {
-                fn view<'a>(m: Strided<'a, $t>) -> MatRef<'a, $t> {
-                    if m.col_stride == 1 {
-                        MatRef::from_row_major_slice_with_stride(m.values, m.n_rows, m.n_cols, m.row_stride)
-                    } else {
-                        MatRef::from_column_major_slice_with_stride(m.values, m.n_rows, m.n_cols, m.col_stride)
-                    }
-                }
                 let out = MatMut::from_row_major_slice_mut(out, a.n_rows, b.n_cols);
-                matmul(out, Accum::Replace, view(a), view(b), 1.0, Par::Seq);
+                matmul(out, Accum::Replace, a.view(), b.view(), 1.0, Par::Seq);
+            }
+
+            fn subtract_product(out: &mut [Self], a: Strided<'_, Self>, b: Strided<'_, Self>) {
+                let out = MatMut::from_row_major_slice_mut(out, a.n_rows, b.n_cols);
+                matmul(out, Accum::Add, a.view(), b.view(), -1.0, Par::Seq);
             }
         }
     };

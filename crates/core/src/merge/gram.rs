@@ -5,7 +5,7 @@
 //! panels of fixed width are packed.
 
 use rayon::prelude::*;
-use subspan_linalg::gemm::{Vectors, add_inner_products};
+use subspan_linalg::gemm::{Vectors, add_inner_products, subtract_inner_products};
 
 use super::layout::{BoundTensor, Layout, Place};
 use super::permutations::Permutations;
@@ -74,25 +74,31 @@ impl Columns {
         comparable.then(|| (0..self.len()).filter(|c| self.b[*c] != old.b[*c]).collect())
     }
 
-    /// Adds the products of rows `first..first + out.len() / n` of A's units with all of B's to `out`, over all columns.
-    pub(super) fn add(
+    /// Adds the products of A's units with B's to `out`, over all columns.
+    pub(super) fn add(&self, a: TensorView<'_>, b: TensorView<'_>, out: &mut [f64], scratch: &mut Panels) {
+        self.for_panels(a, b, scratch, |a, b, n_columns| add_inner_products(a, b, n_columns, self.vectors(), out));
+    }
+
+    /// Subtracts them, in single precision.
+    pub(super) fn subtract(&self, a: TensorView<'_>, b: TensorView<'_>, out: &mut [f32], scratch: &mut Panels) {
+        self.for_panels(a, b, scratch, |a, b, n_columns| subtract_inner_products(a, b, n_columns, self.vectors(), out));
+    }
+
+    fn for_panels(
         &self,
         a: TensorView<'_>,
         b: TensorView<'_>,
-        first: usize,
-        out: &mut [f64],
         scratch: &mut Panels,
+        mut multiply: impl FnMut(&[f32], &[f32], usize),
     ) {
-        let rows = out.len() / self.n_units();
-        let units = &self.a_unit[first * self.n_slots..(first + rows) * self.n_slots];
         for start in (0..self.len()).step_by(PANEL) {
             let columns = start..(start + PANEL).min(self.len());
             let slots = &self.slot[columns.clone()];
             let (a, b) = rayon::join(
-                || self.pack(a, &self.a[columns.clone()], slots, units, &mut scratch.a),
+                || self.pack(a, &self.a[columns.clone()], slots, &self.a_unit, &mut scratch.a),
                 || self.pack(b, &self.b[columns.clone()], slots, &self.b_unit, &mut scratch.b),
             );
-            add_inner_products(a, b, slots.len(), self.vectors(), out);
+            multiply(a, b, slots.len());
         }
     }
 
@@ -115,10 +121,6 @@ impl Columns {
             new.iter_mut().zip(old).for_each(|(new, old)| *new -= *old);
             add_inner_products(left, new, columns.len(), self.vectors(), out);
         }
-    }
-
-    fn n_units(&self) -> usize {
-        self.b_unit.len() / self.n_slots
     }
 
     fn vectors(&self) -> Vectors {

@@ -131,6 +131,40 @@ fn sorting_is_an_assignment() {
     assert!(by_x.iter().zip(&by_y).all(|(i, j)| found.columns[*i] == *j));
 }
 
+/// Problems large enough for searches among candidates.
+#[test]
+fn candidates_do_not_change_the_optimum() {
+    let n = 640;
+    let mut rng = Stream::new(5, "candidates").rng(0);
+    let points: Vec<[f64; 2]> = (0..2 * n).map(|_| [rng.normal(), rng.normal()]).collect();
+    let distance = |i: usize, j: usize| (points[i][0] - points[n + j][0]).hypot(points[i][1] - points[n + j][1]);
+    let of = |cost: &dyn Fn(usize, usize) -> f64| -> Vec<f64> { (0..n * n).map(|k| cost(k / n, k % n)).collect() };
+    let noise = uniform(n, 6);
+    let plane = of(&distance);
+    // Three quarters of the rows want the same half of the columns.
+    let crowded = of(&|i, j| noise[i * n + j] - if i < 480 && j < 320 { 2.0 } else { 0.0 });
+    let ties = of(&|i, j| (noise[i * n + j] * 50.0).floor());
+    let low_rank = of(&|i, j| -points[i][0] * points[n + j][0] - points[i][1] * points[n + j][1]);
+    // The whole matrix alone, as for smaller problems: a rectangular problem is never searched among candidates, and here one
+    // column more is of no use to anyone.
+    let wider =
+        |costs: &[f64]| -> Vec<f64> { costs.chunks(n).flat_map(|row| row.iter().copied().chain([1e3])).collect() };
+    for costs in [plane, crowded, ties, low_rank] {
+        let expected = minimize(&wider(&costs), n + 1, None).unwrap().certificate.value;
+        let double = minimize(&costs, n, None).unwrap();
+        let float = minimize(&single(&costs), n, None).unwrap();
+        for found in [&double, &float] {
+            assert_permutation(&found.columns);
+            assert!(found.certificate.holds(), "{:?}", found.certificate);
+            let value: f64 = found.columns.iter().enumerate().map(|(i, j)| costs[i * n + j]).sum();
+            assert!((value - expected).abs() <= 1e-6 * (1.0 + expected.abs()), "{value} {expected}");
+        }
+        assert!(double.certificate.relative < 1e-11, "{:?}", double.certificate);
+        let start = Warm { columns: &double.columns, duals: &double.duals };
+        assert_eq!(minimize(&costs, n, Some(start)).unwrap().columns, double.columns, "nothing is left to do");
+    }
+}
+
 #[test]
 fn small_and_bad_inputs() {
     assert!(minimize::<f64>(&[], 0, None).unwrap().columns.is_empty());

@@ -11,10 +11,8 @@ use super::super::model::Model;
 use super::super::permutations::Permutations;
 use super::super::spec::Solve;
 
-/// Gram matrices up to this side are added up in double precision as wholes; larger ones by blocks of rows.
-const WHOLE_SIDE: usize = 4096;
-/// Rows of such a block: enough work per packed column, 8 · 1024 · n bytes.
-const BLOCK_ROWS: usize = 1024;
+/// Gram matrices that are not kept are added up in double precision up to this side; larger ones in place, for the memory's sake.
+const DOUBLE_SIDE: usize = 4096;
 /// A kept matrix is updated if fewer than one in so many of its columns moved, ...
 const UPDATE_SHARE: usize = 2;
 /// ... and at most so many times in a row, so that rounding does not add up.
@@ -150,18 +148,20 @@ impl Cross {
             out.par_chunks_mut(PASS_ELEMENTS).zip(gram.par_chunks(PASS_ELEMENTS)).for_each(pass);
             return Ok(true);
         }
-        let known: Vec<&Term> = self.terms.iter().filter(|t| t.is_known(parts.placed)).collect();
-        let columns: Vec<Columns> = known.iter().map(|t| t.columns(parts)).collect();
-        let rows = if self.n <= WHOLE_SIDE { self.n } else { BLOCK_ROWS };
-        let mut sums = vec![0f64; rows * self.n];
-        for (block, out) in out.chunks_mut(rows * self.n).enumerate() {
-            let sums = &mut sums[..out.len()];
-            sums.fill(0.0);
-            for (term, columns) in known.iter().zip(&columns) {
+        let known = self.terms.iter().filter(|t| t.is_known(parts.placed));
+        if self.n > DOUBLE_SIDE {
+            out.fill(0.0);
+            for term in known {
                 let (a, b) = term.views(parts)?;
-                columns.add(a, b, block * rows, sums, panels);
+                term.columns(parts).subtract(a, b, out, panels);
             }
-            negated(sums, out);
+        } else {
+            let mut sums = vec![0f64; out.len()];
+            for term in known {
+                let (a, b) = term.views(parts)?;
+                term.columns(parts).add(a, b, &mut sums, panels);
+            }
+            negated(&sums, out);
         }
         Ok(true)
     }
@@ -179,7 +179,7 @@ impl Cross {
             let term = &self.terms[k];
             let (a, b) = term.views(parts)?;
             match &kept.columns[k] {
-                None => columns.add(a, b, 0, &mut kept.gram, panels),
+                None => columns.add(a, b, &mut kept.gram, panels),
                 Some((old, _)) => columns.add_change(old, &changed, a, b, &mut kept.gram, panels),
             }
             kept.updated += changed.len();

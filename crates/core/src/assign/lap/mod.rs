@@ -3,7 +3,8 @@
 //! Numbers `u`, `v` with `c_ij ≥ u_i + v_j` (feasible duals) bound every assignment's cost from below by `Σu + Σv`, so an
 //! assignment that reaches the bound is optimal. The solver looks for both at once (R. Jonker, A. Volgenant, "A shortest
 //! augmenting path algorithm for dense and sparse linear assignment problems", Computing 38, 1987): reductions assign most rows
-//! cheaply, shortest augmenting paths the others.
+//! cheaply, shortest augmenting paths the others. Large square problems are first solved among each row's cheapest edges, whose duals are then
+//! checked against the whole matrix; only rows that fail are searched for there.
 //!
 //! **Warm start.** For *any* `v`, `u_i = min_j (c_ij − v_j)` is feasible. So the `v` of a similar problem costs one pass over the
 //! matrix, after which every row whose old column still attains its minimum keeps it; only the other rows are searched for. If
@@ -14,18 +15,15 @@
 
 use rayon::prelude::*;
 use subspan_linalg::Real;
-use subspan_linalg::scan::{Frontier, column_minima, max_abs, two_smallest};
+use subspan_linalg::scan::{max_abs, two_smallest};
+
+use self::search::Search;
+
+mod candidates;
+mod search;
 
 /// A gap below this, relative to the sum of the chosen costs' sizes, counts as a proof: the rounding of single-precision costs.
 pub const CERTIFIED: f64 = 1e-6;
-
-/// Passes of augmenting row reduction: as in the paper.
-const REDUCTION_PASSES: usize = 2;
-/// Steps of row reduction per row at most, over all passes. Each step lowers a dual; on costs with many near-ties the steps can
-/// be tiny and many, and searches are the better tool.
-const REDUCTION_STEPS: usize = 6;
-/// Matrices of at least this side are scanned row by row in parallel where rows are independent.
-const PARALLEL_SIDE: usize = 512;
 
 /// Why there is no assignment.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,7 +74,7 @@ pub struct Assignment {
     pub duals: Vec<f64>,
     /// The proof.
     pub certificate: Certificate,
-    /// Rows that needed a search.
+    /// Rows that needed a search on the whole matrix.
     pub searches: usize,
 }
 
@@ -258,184 +256,15 @@ where
         Certificate { value, gap: gap.max(0.0), relative }
     }
 
-    /// Completes the assignment: all rows from nothing (`cold`), or those whose column is not their cheapest any more.
+    /// See [`Search::complete`].
     fn search<T: Real + From<C>>(&self, state: State, cold: bool) -> State {
-        let mut search = Search {
-            problem: self,
-            duals: state.duals.iter().map(|v| T::from_f64(*v)).collect(),
-            columns: state.columns,
-            rows: vec![FREE; self.n_cols],
-            frontier: Frontier::default(),
-        };
-        let mut free = if !cold {
-            search.keep_cheapest()
-        } else if self.is_square() {
-            search.reduce_columns()
-        } else {
-            (0..self.n_rows).collect()
-        };
-        let mut steps = REDUCTION_STEPS * self.n_rows;
-        for _ in 0..REDUCTION_PASSES {
-            free = search.reduce_rows(free, &mut steps);
+        let mut search = Search::<C, T>::new(self, state);
+        search.complete(cold);
+        State {
+            columns: search.columns,
+            duals: search.duals.iter().map(|v| v.to_f64()).collect(),
+            searches: search.searches,
         }
-        let searches = state.searches + free.len();
-        free.into_iter().for_each(|row| search.augment(row));
-        State { columns: search.columns, duals: search.duals.iter().map(|v| v.to_f64()).collect(), searches }
-    }
-}
-
-/// A solver at work in precision `T`. Assigned edges are always cheapest in their row: `c − v` is the row's minimum.
-struct Search<'a, C, T> {
-    problem: &'a Problem<'a, C>,
-    duals: Vec<T>,
-    columns: Vec<usize>,
-    rows: Vec<usize>,
-    frontier: Frontier<T>,
-}
-
-impl<C: Cost, T: Real + From<C>> Search<'_, C, T>
-where
-    f64: From<C>,
-{
-    fn assign(&mut self, row: usize, column: usize) {
-        self.columns[row] = column;
-        self.rows[column] = row;
-    }
-
-    /// Keeps rows whose column is still a cheapest one; gives others their cheapest column if nobody has it. The rest is free.
-    fn keep_cheapest(&mut self) -> Vec<usize> {
-        let problem = self.problem;
-        let minima = {
-            let duals = &self.duals;
-            let scan = |i| two_smallest(problem.row(i), duals);
-            if problem.n_rows >= PARALLEL_SIDE {
-                (0..problem.n_rows).into_par_iter().with_min_len(64).map(scan).collect::<Vec<_>>()
-            } else {
-                (0..problem.n_rows).map(scan).collect()
-            }
-        };
-        let mut moved = Vec::new();
-        for (i, minimum) in minima.iter().enumerate() {
-            let old = self.columns[i];
-            if T::from(problem.row(i)[old]) - self.duals[old] <= minimum.first {
-                assert_eq!(self.rows[old], FREE, "a start that is an assignment");
-                self.rows[old] = i;
-            } else {
-                self.columns[i] = FREE;
-                moved.push(i);
-            }
-        }
-        moved.retain(|i| {
-            let column = minima[*i].column;
-            let taken = self.rows[column] != FREE;
-            if !taken {
-                self.assign(*i, column);
-            }
-            taken
-        });
-        moved
-    }
-
-    /// Column reduction and reduction transfer: every column's cheapest row takes it, if it has none yet; a row that is cheapest
-    /// for one column only lowers that column's dual as far as it can. The rows without a column.
-    fn reduce_columns(&mut self) -> Vec<usize> {
-        let (problem, n) = (self.problem, self.problem.n_cols);
-        let mut minima = problem.row(0).to_vec();
-        let mut cheapest = vec![0u32; n];
-        for i in 1..problem.n_rows {
-            column_minima(i, problem.row(i), &mut minima, &mut cheapest);
-        }
-        self.duals = minima.iter().map(|m| T::from(*m)).collect();
-        let mut wanted = vec![0u32; problem.n_rows];
-        for j in (0..n).rev() {
-            let row = cheapest[j] as usize;
-            wanted[row] += 1;
-            if wanted[row] == 1 {
-                self.assign(row, j);
-            }
-        }
-        for i in (0..problem.n_rows).filter(|i| wanted[*i] == 1) {
-            let column = self.columns[i];
-            let row = problem.row(i);
-            let (dual, cost) = (self.duals[column], T::from(row[column]));
-            // The smallest reduced cost of the other columns.
-            let found = two_smallest(row, &self.duals);
-            let other = if found.column == column { found.second } else { found.first };
-            let lowered = cost - other;
-            if lowered < dual && lowered.to_f64().is_finite() {
-                self.duals[column] = lowered;
-            }
-        }
-        (0..problem.n_rows).filter(|i| wanted[*i] == 0).collect()
-    }
-
-    /// Augmenting row reduction: each free row takes its cheapest column and lowers that column's dual until the next one is as
-    /// cheap; who had the column is free in turn. The rows that are left.
-    fn reduce_rows(&mut self, free: Vec<usize>, steps: &mut usize) -> Vec<usize> {
-        let mut left = Vec::new();
-        for first in free {
-            let mut row = first;
-            loop {
-                if *steps == 0 {
-                    left.push(row);
-                    break;
-                }
-                *steps -= 1;
-                let found = two_smallest(self.problem.row(row), &self.duals);
-                let column = found.column;
-                let lowered = self.duals[column] - (found.second - found.first);
-                // A gain below the last digit is a tie: no dual moves, and going on could take for ever.
-                let gains = lowered < self.duals[column] && found.second.to_f64().is_finite();
-                let owner = self.rows[column];
-                if gains {
-                    self.duals[column] = lowered;
-                } else if owner != FREE {
-                    left.push(row);
-                    break;
-                }
-                self.assign(row, column);
-                if owner == FREE {
-                    break;
-                }
-                self.columns[owner] = FREE;
-                row = owner;
-            }
-        }
-        left
-    }
-
-    /// A shortest augmenting path from a free row.
-    fn augment(&mut self, start: usize) {
-        let problem = self.problem;
-        let mut frontier = std::mem::take(&mut self.frontier);
-        frontier.start(&self.duals);
-        let mut scanned: Vec<(usize, T)> = Vec::new();
-        let (mut row, mut base) = (start, T::default());
-        let (end, length) = loop {
-            let (column, distance) = frontier.relax(row, problem.row(row), base);
-            if self.rows[column] == FREE {
-                break (column, distance);
-            }
-            scanned.push((column, distance));
-            frontier.close(column);
-            row = self.rows[column];
-            // The row's own edge is its cheapest, so that going on from it costs `distance`.
-            base = T::from(problem.row(row)[column]) - self.duals[column] - distance;
-        };
-        for (column, distance) in &scanned {
-            self.duals[*column] += *distance - length;
-        }
-        let mut column = end;
-        loop {
-            let row = frontier.before[column] as usize;
-            let next = self.columns[row];
-            self.assign(row, column);
-            if row == start {
-                break;
-            }
-            column = next;
-        }
-        self.frontier = frontier;
     }
 }
 
