@@ -68,40 +68,39 @@ impl Comparison {
 /// # Panics
 /// If shapes differ: see [`check_alike`](super::check_alike).
 pub fn compare(layout: &Layout, a: &dyn Model, b: &dyn Model, permutations: &Permutations) -> Result<Comparison> {
-    let mut out = Comparison::default();
-    for tensor in layout.tensors.iter().filter(|t| t.in_cost) {
-        let sums = compare_tensor(layout, a, b, tensor, permutations)?;
-        out.total = out.total.add(sums);
-        out.tensors.push((tensor.name.clone(), sums));
-    }
-    Ok(out)
+    let tensors: Vec<&BoundTensor> = layout.tensors.iter().filter(|t| t.in_cost).collect();
+    let sums = compare_tensors(layout, a, b, &tensors, permutations)?;
+    let total = sums.iter().copied().fold(Sums::default(), Sums::add);
+    Ok(Comparison { total, tensors: tensors.iter().map(|t| t.name.clone()).zip(sums).collect() })
 }
 
-/// [`compare`] for one tensor.
-pub(super) fn compare_tensor(
+/// [`compare`] for some tensors: the sums of each.
+pub(super) fn compare_tensors(
     layout: &Layout,
     a: &dyn Model,
     b: &dyn Model,
-    tensor: &BoundTensor,
+    tensors: &[&BoundTensor],
     permutations: &Permutations,
-) -> Result<Sums> {
-    let (a, b) = (a.require(&tensor.name)?, b.require(&tensor.name)?);
-    assert_eq!(a.shape, b.shape, "models that are alike");
-    let (a, b) = (Gathered::new(a, &[]), layout.gathered(b, permutations));
-    let rows = (BLOCK_BYTES / b.row_bytes().max(1)).max(1);
-    let n_blocks = b.n_rows().div_ceil(rows);
-    if n_blocks == 1 {
-        // Most tensors of small models: less than a task.
-        return Ok(Scratch::default().sums(&a, &b, 0..b.n_rows()));
+) -> Result<Vec<Sums>> {
+    let (mut pairs, mut blocks) = (Vec::with_capacity(tensors.len()), Vec::new());
+    for (t, tensor) in tensors.iter().enumerate() {
+        let (a, b) = (a.require(&tensor.name)?, b.require(&tensor.name)?);
+        assert_eq!(a.shape, b.shape, "models that are alike");
+        let (a, b) = (Gathered::new(a, &[]), layout.gathered(b, permutations));
+        let rows = (BLOCK_BYTES / b.row_bytes().max(1)).max(1);
+        blocks.extend((0..b.n_rows()).step_by(rows).map(|first| (t, first..(first + rows).min(b.n_rows()))));
+        pairs.push((a, b));
     }
-    let sums: Vec<Sums> = (0..n_blocks)
-        .into_par_iter()
-        .map_init(Scratch::default, |scratch, block| {
-            let rows = block * rows..((block + 1) * rows).min(b.n_rows());
-            scratch.sums(&a, &b, rows)
-        })
-        .collect();
-    Ok(sums.into_iter().fold(Sums::default(), Sums::add))
+    let block = |scratch: &mut Scratch, (t, rows): (usize, std::ops::Range<usize>)| {
+        let (a, b) = &pairs[t];
+        (t, scratch.sums(a, b, rows))
+    };
+    let found: Vec<(usize, Sums)> = blocks.into_par_iter().map_init(Scratch::default, block).collect();
+    let mut sums = vec![Sums::default(); tensors.len()];
+    for (t, block) in found {
+        sums[t] = sums[t].add(block);
+    }
+    Ok(sums)
 }
 
 /// Elements compared at once: in both precisions they stay in the first-level cache.

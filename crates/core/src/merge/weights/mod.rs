@@ -123,8 +123,8 @@ pub fn match_weights(
     observer: &dyn Observer,
 ) -> Result<Matched> {
     config.check()?;
-    // While the models are looked at.
-    rayon::spawn(subspan_linalg::gemm::prepare);
+    // While the models are looked at, on every thread.
+    rayon::spawn_broadcast(|_| subspan_linalg::gemm::prepare());
     let identity = Permutations::identity(layout.spec());
     let before = compare_finite(layout, a, b, &identity)?;
     let from = start.unwrap_or(&identity);

@@ -1,9 +1,9 @@
 //! One perm's best, with everything that is worth keeping between solves.
 
-use super::super::distance::compare_tensor;
+use super::super::distance::compare_tensors;
 use super::super::error::Result;
 use super::super::gram::Panels;
-use super::super::layout::Layout;
+use super::super::layout::{BoundTensor, Layout};
 use super::super::model::Model;
 use super::super::permutations::{Permutations, groups_of};
 use super::cross::{Cross, Parts};
@@ -246,10 +246,11 @@ impl<'a> Solver<'a> {
 
     /// What `F` really gained by setting perm `p`, which was `old`.
     fn real_gain(&self, p: usize, old: &[usize]) -> Result<f64> {
+        let concerned = |t: &&BoundTensor| t.in_cost && t.axes.iter().flatten().any(|x| x.perm == p);
+        let concerned: Vec<&BoundTensor> = self.layout.tensors.iter().filter(concerned).collect();
         let part = |permutations: &Permutations| -> Result<f64> {
-            let concerned =
-                self.layout.tensors.iter().filter(|t| t.in_cost && t.axes.iter().flatten().any(|x| x.perm == p));
-            concerned.map(|t| Ok(compare_tensor(self.layout, self.a, self.b, t, permutations)?.product)).sum()
+            let sums = compare_tensors(self.layout, self.a, self.b, &concerned, permutations)?;
+            Ok(sums.iter().map(|s| s.product).sum())
         };
         let mut before = self.permutations.clone();
         before.set(&self.layout.perms[p].0, old.to_vec());
