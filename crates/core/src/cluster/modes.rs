@@ -32,7 +32,8 @@ struct Joint {
 }
 
 /// The `clusters` most prominent peaks of unit rows (`n x d`); nothing if there are fewer, or more that no path joins. Densities are
-/// logarithms of inverse mean distances, so prominence does not depend on the scale.
+/// logarithms of inverse mean distances, so prominence does not depend on the scale. They are those of the rows that are there: weights of a
+/// sample change little from a row to those near it, and hence neither peaks nor valleys.
 pub(crate) fn modes(points: &[f32], d: usize, clusters: usize) -> Option<Modes> {
     let n = points.len() / d;
     let near = Search { rows: points, n_cols: d, affinity: &Affinity::Cosine, weights: &[] }.nearest(

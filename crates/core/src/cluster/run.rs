@@ -70,9 +70,6 @@ fn start(
     observer: &dyn Observer,
 ) -> Result<Outcome> {
     config.check_rows(features.n_rows())?;
-    if config.unequal && features.weights().is_some() {
-        return Err(Error::parameter("weights", "some", "none where clusters are unequal: density counts rows"));
-    }
     let dropped = match config.zero_rows {
         ZeroRows::Refuse => Vec::new(),
         ZeroRows::Drop => rows_at_the_mean(features),

@@ -18,12 +18,16 @@ use super::{Cost, FREE, Problem};
 const EDGES: usize = 32;
 /// Steps of row reduction per row at most, over all passes: a step looks at [`EDGES`] values only.
 const REDUCTION_STEPS: usize = 60;
+/// Of how many rows one may find no column among candidates.
+const FAILED_SHARE: usize = 128;
 /// Values of a row looked at before the threshold is raised.
 const BLOCK: usize = 1024;
 
 /// The cheapest edges of every row under some duals.
 struct Candidates<T> {
     edges: Vec<(u32, T)>,
+    /// The dearest of each row: edges that are not candidates cost no less, since duals only fall.
+    dearest: Vec<T>,
 }
 
 impl<T: Real> Candidates<T> {
@@ -57,14 +61,19 @@ impl<T: Real> Candidates<T> {
             edges.iter_mut().zip(columns).for_each(|(e, j)| *e = (j, T::from(row[j as usize])));
         };
         edges.par_chunks_mut(EDGES).enumerate().with_min_len(16).for_each_init(Vec::new, fill);
-        Self { edges }
+        let reduced = |(column, cost): &(u32, T)| *cost - duals[*column as usize];
+        let largest = |row: &[(u32, T)]| {
+            row.iter().map(reduced).fold(T::from_f64(f64::NEG_INFINITY), |m, x| if x > m { x } else { m })
+        };
+        let dearest = edges.chunks_exact(EDGES).map(largest).collect();
+        Self { edges, dearest }
     }
 
     fn row(&self, i: usize) -> &[(u32, T)] {
         &self.edges[i * EDGES..(i + 1) * EDGES]
     }
 
-    /// As [`two_smallest`], of a row's candidates.
+    /// As [`two_smallest`], of a row's candidates, as far as they tell: an edge that is none may be the second.
     fn two_smallest(&self, i: usize, duals: &[T]) -> TwoSmallest<T> {
         let infinity = T::from_f64(f64::INFINITY);
         let mut found = TwoSmallest { first: infinity, column: 0, second: infinity };
@@ -75,6 +84,10 @@ impl<T: Real> Candidates<T> {
             } else if x < found.second {
                 found.second = x;
             }
+        }
+        let beyond = self.dearest[i];
+        if found.second > beyond {
+            found.second = if found.first < beyond { beyond } else { found.first };
         }
         found
     }
@@ -138,20 +151,30 @@ impl<C: Cost, T: Real + From<C>> Search<'_, C, T>
 where
     f64: From<C>,
 {
-    /// Gives free rows columns by reductions and shortest paths among the cheapest edges under the present duals, which may leave
-    /// rows without a column, and rows whose column is not their cheapest. Cost: a pass over the matrix, and little more.
-    pub(super) fn assign_candidates(&mut self, mut free: Vec<usize>) {
+    /// Gives free rows columns by reductions and shortest paths among the cheapest edges under the present duals. Some rows may be
+    /// left with a column that is not their cheapest. If more than a few find none at all, everything stays as it is: where many rows
+    /// want the same few columns, duals that those fight over among themselves are no good start for anything. Cost: a pass over the
+    /// matrix, and little more.
+    pub(super) fn assign_candidates(&mut self, free: &[usize]) -> bool {
+        let before = (self.duals.clone(), self.columns.clone(), self.rows.clone());
         let candidates = Candidates::of(self.problem, &self.duals);
         let mut steps = REDUCTION_STEPS * self.problem.n_rows;
+        let mut free = free.to_vec();
         for _ in 0..REDUCTION_PASSES {
             free = self.reduce_rows(free, &mut steps, |i, duals| candidates.two_smallest(i, duals));
         }
         let mut paths = Paths::new(self.problem.n_cols);
-        free.into_iter().for_each(|row| self.augment_among(&candidates, &mut paths, row));
+        let most = self.problem.n_rows / FAILED_SHARE;
+        let failed = free.into_iter().filter(|row| !self.augment_among(&candidates, &mut paths, *row));
+        let few = failed.take(most + 1).count() <= most;
+        if !few {
+            (self.duals, self.columns, self.rows) = before;
+        }
+        few
     }
 
-    /// Gives a free row a column along a shortest path of candidates, if there is one.
-    fn augment_among(&mut self, candidates: &Candidates<T>, paths: &mut Paths<T>, start: usize) {
+    /// Gives a free row a column along a shortest path of candidates; false if there is none.
+    fn augment_among(&mut self, candidates: &Candidates<T>, paths: &mut Paths<T>, start: usize) -> bool {
         paths.forget();
         let (mut row, mut base) = (start, T::default());
         // No path longer than one to a free column matters.
@@ -177,7 +200,7 @@ where
                     other => break other,
                 }
             };
-            let Some(Reached { distance, column }) = next else { return };
+            let Some(Reached { distance, column }) = next else { return false };
             let column = column as usize;
             if self.rows[column] == FREE {
                 break (column, distance);
@@ -190,5 +213,6 @@ where
             base = T::from(self.problem.row(row)[column]) - self.duals[column] - distance;
         };
         self.move_along(start, end, &paths.before, &paths.scanned, length);
+        true
     }
 }

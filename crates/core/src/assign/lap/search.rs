@@ -14,7 +14,7 @@ const REDUCTION_STEPS: usize = 6;
 /// An edge counts as cheapest if it is so up to so many roundings of its cost and dual: searches leave about one.
 const ROUNDINGS: f64 = 4.0;
 /// In square problems of at least this side, ...
-const CANDIDATE_SIDE: usize = 512;
+const CANDIDATE_SIDE: usize = 768;
 /// ... after as many steps of row reduction as the rows divided by this, which are enough for easy problems, ...
 const EASY_SHARE: usize = 8;
 /// ... at least so many free rows are first given columns among candidates, ...
@@ -69,10 +69,9 @@ where
             free = self.reduce_rows(free, &mut steps, scan);
         }
         for _ in 0..rounds {
-            if free.len() < CANDIDATE_ROWS {
+            if free.len() < CANDIDATE_ROWS || !self.assign_candidates(&free) {
                 break;
             }
-            self.assign_candidates(free);
             self.rows.fill(FREE);
             free = self.keep_cheapest();
         }

@@ -134,7 +134,7 @@ fn sorting_is_an_assignment() {
 /// Problems large enough for searches among candidates.
 #[test]
 fn candidates_do_not_change_the_optimum() {
-    let n = 640;
+    let n = 800;
     let mut rng = Stream::new(5, "candidates").rng(0);
     let points: Vec<[f64; 2]> = (0..2 * n).map(|_| [rng.normal(), rng.normal()]).collect();
     let distance = |i: usize, j: usize| (points[i][0] - points[n + j][0]).hypot(points[i][1] - points[n + j][1]);
@@ -142,7 +142,7 @@ fn candidates_do_not_change_the_optimum() {
     let noise = uniform(n, 6);
     let plane = of(&distance);
     // Three quarters of the rows want the same half of the columns.
-    let crowded = of(&|i, j| noise[i * n + j] - if i < 480 && j < 320 { 2.0 } else { 0.0 });
+    let crowded = of(&|i, j| noise[i * n + j] - if i < 600 && j < 400 { 2.0 } else { 0.0 });
     let ties = of(&|i, j| (noise[i * n + j] * 50.0).floor());
     let low_rank = of(&|i, j| -points[i][0] * points[n + j][0] - points[i][1] * points[n + j][1]);
     // The whole matrix alone, as for smaller problems: a rectangular problem is never searched among candidates, and here one
