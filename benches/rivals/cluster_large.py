@@ -28,7 +28,7 @@ RUNS = {
     "given": ["--clusters", CLASSES],
     "auto": [],
     "weights_ignored": ["--clusters", CLASSES, "--weights", "none"],
-    "unequal": ["--clusters", CLASSES, "--weights", "none", "--unequal"],
+    "unequal": ["--clusters", CLASSES, "--unequal"],
 }
 
 

@@ -31,6 +31,21 @@ pub(crate) struct Args {
     /// Where the strangeness goes, from 0 to 1: one half is usual for a sample of the classes; for clusters, one minus the affinity to the nearest training row
     #[arg(long, value_name = "SCORES.npy")]
     ood: Option<PathBuf>,
+    /// Where the unit rows go in which clusters are subspaces; models of subspan cluster only
+    #[arg(long, value_name = "ROWS.npy")]
+    representation: Option<PathBuf>,
+}
+
+impl Args {
+    /// Outputs by the names of their flags.
+    fn outputs(&self) -> [(&'static str, Option<&PathBuf>); 4] {
+        [
+            ("output", Some(&self.output)),
+            ("proba", self.proba.as_ref()),
+            ("ood", self.ood.as_ref()),
+            ("representation", self.representation.as_ref()),
+        ]
+    }
 }
 
 /// Resolved and checked.
@@ -38,9 +53,7 @@ pub(crate) struct Job(Args);
 
 impl Job {
     pub(crate) fn resolve(args: Args) -> Result<Self, Failure> {
-        let outputs: Vec<&PathBuf> =
-            [Some(&args.output), args.proba.as_ref(), args.ood.as_ref()].into_iter().flatten().collect();
-        distinct(&outputs)?;
+        distinct(&args.outputs().into_iter().filter_map(|(_, path)| path).collect::<Vec<_>>())?;
         Ok(Self(args))
     }
 
@@ -62,6 +75,8 @@ struct Answer {
     /// `n x names`; of a clustering only if asked for, as many rows need much memory.
     probabilities: Vec<f32>,
     strangeness: Vec<f32>,
+    /// Unit rows of a clustering, if asked for, and their width.
+    represented: (Vec<f32>, usize),
 }
 
 impl Answer {
@@ -75,11 +90,17 @@ impl Answer {
             codes: predicted.codes,
             probabilities: predicted.probabilities,
             strangeness: predicted.strangeness.unwrap_or_default(),
+            represented: (Vec::new(), 0),
         })
     }
 
     /// Block by block, so that the rows of a large file are never in memory together.
-    fn of_clusters(model: &cluster::Model, samples: &dyn Samples, shares: bool) -> Result<Self, Failure> {
+    fn of_clusters(
+        model: &cluster::Model,
+        samples: &dyn Samples,
+        shares: bool,
+        represented: bool,
+    ) -> Result<Self, Failure> {
         let n = samples.n_rows();
         let mut out = Self {
             names: (0..model.clusters).map(|c| c.to_string()).collect(),
@@ -87,13 +108,18 @@ impl Answer {
             confidence: 0.0,
             probabilities: Vec::new(),
             strangeness: Vec::with_capacity(n),
+            represented: (Vec::new(), model.n_represented()),
         };
         let mut values = Vec::new();
         for first in (0..n).step_by(BLOCK_ROWS) {
             let rows: Vec<usize> = (first..n.min(first + BLOCK_ROWS)).collect();
             values.resize(rows.len() * samples.n_cols(), 0.0);
             samples.gather(&rows, &mut values)?;
-            let predicted = model.predict(&Features::new(&values, model.n_cols())?, shares)?;
+            let features = Features::new(&values, model.n_cols())?;
+            let predicted = model.predict(&features, shares)?;
+            if represented {
+                out.represented.0.extend(model.represent(&features)?);
+            }
             out.confidence += predicted.confidence.iter().map(|c| f64::from(*c)).sum::<f64>() / n as f64;
             out.codes.extend(predicted.labels);
             out.probabilities.extend(predicted.shares);
@@ -109,6 +135,7 @@ pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
     let output = create(&args.output)?;
     let proba = args.proba.as_ref().map(create).transpose()?;
     let ood = args.ood.as_ref().map(create).transpose()?;
+    let representation = args.representation.as_ref().map(create).transpose()?;
     let watch = session.watch();
     watch.phase("read");
     let model = read_any_model(&args.model)?;
@@ -119,6 +146,12 @@ pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
         return Err(Failure::Work {
             message: format!("{} has no reconstruction subspaces to measure strangeness against", args.model),
             hint: Some("the classifier's own subspaces are contrasts and cannot tell; train the model again".into()),
+        });
+    }
+    if matches!(model, AnyModel::Classifier(_)) && representation.is_some() {
+        return Err(Failure::Work {
+            message: format!("{} is a classifier and represents nothing", args.model),
+            hint: Some("--representation is for models of subspan cluster".into()),
         });
     }
     let expected = match &model {
@@ -136,7 +169,9 @@ pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
     watch.phase("predict");
     let predicted = match &model {
         AnyModel::Classifier(model) => Answer::of_classes(model, &matrix.samples(IN_MEMORY)?)?,
-        AnyModel::Clustering(model) => Answer::of_clusters(model, &matrix.samples(IN_MEMORY)?, proba.is_some())?,
+        AnyModel::Clustering(model) => {
+            Answer::of_clusters(model, &matrix.samples(IN_MEMORY)?, proba.is_some(), representation.is_some())?
+        }
     };
     watch.phase("write");
     let (n, n_classes) = (predicted.codes.len(), predicted.names.len());
@@ -146,6 +181,10 @@ pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
     if let Some(file) = ood {
         write_npy_f32(&predicted.strangeness, &[n], file)?;
     }
+    if let Some(file) = representation {
+        let (rows, width) = &predicted.represented;
+        write_npy_f32(rows, &[n, *width], file)?;
+    }
     write_npy_labels(&predicted.codes, &predicted.names, output)?;
 
     let mut counts = vec![0u64; n_classes];
@@ -154,7 +193,7 @@ pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
     let mut record = session.record("predict");
     record.inputs.push(matrix.input_record()?);
     record.configure("model", &args.model);
-    for (name, path) in [("output", Some(&args.output)), ("proba", args.proba.as_ref()), ("ood", args.ood.as_ref())] {
+    for (name, path) in args.outputs() {
         record.configure(name, path.map(|p| p.display().to_string()));
     }
     record.result("rows", n);

@@ -47,6 +47,9 @@ fn a_classifier_is_trained_tested_and_used() {
     let predict = "predict m.safetensors test.npy -o l.npy --proba p.npy --ood s.npy --json";
     let record = place.run(predict).succeeds().record();
     assert_eq!(record["results"]["rows"], 90);
+    let call = "predict m.safetensors test.npy -o none.npy --representation r.npy";
+    place.run(call).fails().naming(&["m.safetensors", "classifier"]);
+    assert!(!place.path("none.npy").exists());
     let labels = place.read("l.npy");
     let first: Vec<i64> = labels[labels.len() - 720..]
         .chunks_exact(8)

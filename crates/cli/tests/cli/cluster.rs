@@ -63,8 +63,10 @@ fn clusters_are_found_counted_and_used_for_new_rows() {
     files.sort();
     assert_eq!(files, FILES);
     // The labels of the training rows are what the model says of them.
-    place.run("predict out/model.safetensors rows.npy -o again.npy --proba p.npy --ood s.npy").succeeds();
+    let call = "predict out/model.safetensors rows.npy -o again.npy --proba p.npy --ood s.npy --representation r.npy";
+    place.run(call).succeeds();
     assert_eq!(place.read("again.npy"), place.read("out/labels.npy"));
+    assert_eq!(place.read("r.npy"), place.read("out/representation.npy"));
 }
 
 #[test]
@@ -78,9 +80,9 @@ fn one_thread_and_two_give_the_same_bytes() {
     }
 }
 
-#[test]
-fn peaks_of_density_are_clusters_where_sizes_differ() {
-    // Most rows along an arc, thirty at either of two places: without peaks the arc is cut. Even numbers in ±½ by splitmix64.
+/// 400 rows on an arc and 30 around each of two directions apart from it, all with noise.
+fn arc_and_two(noise: f32) -> Place {
+    // Finalized by SplitMix64: numbers that are even, whatever the platform.
     let even = |i: usize| {
         let z = (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -92,10 +94,25 @@ fn peaks_of_density_are_clusters_where_sizes_differ() {
         let along = 2.0 * (even(8 * i) + even(8 * i + 1));
         let class = if i < 400 { 0 } else { 1 + i % 2 };
         let middle = [[along.cos(), along.sin(), 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]][class];
-        values.extend((0..4).map(|c| middle[c] + 0.7 * even(8 * i + 2 + c)));
+        values.extend((0..4).map(|c| middle[c] + noise * even(8 * i + 2 + c)));
         writeln!(csv, "{}", ["arc", "first", "second"][class]).unwrap();
     }
-    let place = Place::new().file("rows.npy", npy(&values, 4)).file("truth.csv", csv);
+    // As a sample that took fewer rows of the large cluster would weigh them.
+    let weights: Vec<f32> = (0..460).map(|i| if i < 400 { 3.0 } else { 1.0 }).collect();
+    Place::new().file("rows.npy", npy(&values, 4)).file("truth.csv", csv).file("w.npy", npy(&weights, 1))
+}
+
+#[test]
+fn large_clusters_are_not_cut_where_hardly_an_edge_leaves_any() {
+    let place = arc_and_two(0.7);
+    let call = "cluster rows.npy --clusters 3 --truth truth.csv:label --json -o out";
+    let results = place.run(call).succeeds().record()["results"].clone();
+    assert_eq!(results["accuracy"].as_f64(), Some(1.0), "{results}");
+}
+
+#[test]
+fn peaks_of_density_are_clusters_where_sizes_differ() {
+    let place = arc_and_two(0.9);
     for threads in [1, 2] {
         let call = format!(
             "cluster rows.npy --clusters 3 --unequal --threads {threads} --truth truth.csv:label --json -o {threads}"
@@ -110,11 +127,9 @@ fn peaks_of_density_are_clusters_where_sizes_differ() {
     assert!(plain["results"]["accuracy"].as_f64().unwrap() < 0.7, "{}", plain["results"]);
     place.run("predict 1/model.safetensors rows.npy -o again.npy").succeeds();
     assert_eq!(place.read("again.npy"), place.read("1/labels.npy"));
-    let weighted = place.file("w.npy", npy(&[1.0; 460], 1));
-    weighted
-        .run("cluster rows.npy --clusters 3 --unequal --weights w.npy -o w")
-        .misuses()
-        .naming(&["weights", "unequal"]);
+    let call = "cluster rows.npy --clusters 3 --unequal --weights w.npy --truth truth.csv:label --json -o w";
+    let results = place.run(call).succeeds().record()["results"].clone();
+    assert!(results["accuracy"].as_f64().unwrap() > 0.97, "{results}");
 }
 
 #[test]
@@ -309,8 +324,9 @@ fn a_head_is_trained_and_the_better_one_is_kept() {
         assert!(learned[side]["accuracy"].as_f64().unwrap() > 0.95, "{learned}");
         assert!(learned[side]["rank"].as_u64() < learned[side]["rank_of_all"].as_u64(), "{learned}");
     }
-    place.run("predict out/trained-model.safetensors rows.npy -o trained.npy").succeeds();
+    place.run("predict out/trained-model.safetensors rows.npy -o trained.npy --representation r.npy").succeeds();
     assert_eq!(place.read("trained.npy"), place.read("out/trained-labels.npy"));
+    assert_eq!(place.read("r.npy"), place.read("out/trained-representation.npy"));
     if kept {
         assert_eq!(place.read("out/trained-representation.npy"), place.read("out/representation.npy"));
     }

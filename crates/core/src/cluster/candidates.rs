@@ -174,7 +174,7 @@ impl Space {
     }
 
     /// Mutual information, in nats, between the labels at both ends of an edge of the graph of the 10 nearest rows. It rises with pure and with many clusters, so it compares at one number of clusters.
-    pub(crate) fn edge_information(&self, labels: &[u32], clusters: usize) -> f64 {
+    pub(crate) fn edges(&self, labels: &[u32], clusters: usize) -> Edges {
         let near = truncated(&self.neighbours, SCORED_NEIGHBOURS);
         let mut counts = vec![0.0; clusters * clusters];
         for (i, (index, affinity)) in
@@ -189,7 +189,7 @@ impl Space {
                 counts[s * clusters + r] += edge;
             }
         }
-        Edges::new(counts, clusters).information()
+        Edges::new(counts, clusters)
     }
 }
 

@@ -41,6 +41,11 @@ const COUNTED_PRICE: f64 = 0.5;
 const MODES_SHARE: usize = 2;
 /// How far the last peak rises above the next, at least, where peaks are clusters.
 const CONTRAST: f64 = 1.2;
+/// What part of the labels' entropy edges may lose at most for clusters to count as nearly closed, ...
+const NEARLY_CLOSED: f64 = 0.03;
+/// ... and how often the information of closed ones counts: enough for clusters of a twentieth of the rows beside one that could be cut at the
+/// loss of a few edges, not enough for some odd rows apart from all others.
+const CLOSED_COUNT: f64 = 3.0;
 /// Largest number of clusters considered when it is not given, and rows per cluster that it leaves.
 const MAX_CLUSTERS: (usize, usize) = (200, 8);
 
@@ -57,15 +62,25 @@ pub(crate) struct Partition {
     pub(crate) recipe: Recipe,
     pub(crate) labels: Vec<u32>,
     pub(crate) information: f64,
+    /// Information, counted more often the closer clusters are to closed.
+    worth: f64,
     /// Of peaks of density: how clearly there are as many.
     pub(crate) contrast: Option<f64>,
 }
 
 impl Partition {
-    /// Whether it beats another: clear peaks beat what information across edges prefers, which likes large clusters cut; otherwise more
-    /// information does.
+    fn of(space: &Space, recipe: Recipe, labels: Vec<u32>, clusters: usize, contrast: Option<f64>) -> Self {
+        let edges = space.edges(&labels, clusters);
+        let information = edges.information();
+        let lost = 1.0 - information / edges.entropy().max(f64::MIN_POSITIVE);
+        let closed = (1.0 - lost / NEARLY_CLOSED).clamp(0.0, 1.0);
+        Self { recipe, labels, information, worth: information * (1.0 + (CLOSED_COUNT - 1.0) * closed), contrast }
+    }
+
+    /// Whether it beats another: by information across edges, unless there are clear peaks, since information likes large clusters cut.
+    /// For the same reason that of closed clusters counts more.
     fn beats(&self, other: &Self) -> bool {
-        (self.contrast.is_some(), self.information) > (other.contrast.is_some(), other.information)
+        (self.contrast.is_some(), self.worth) > (other.contrast.is_some(), other.worth)
     }
 }
 
@@ -164,7 +179,7 @@ impl Job<'_> {
         }
     }
 
-    /// The partition with the largest mutual information across edges, of several starts of k-means and of finer ones that are joined.
+    /// The best partition by the information across edges, of several starts of k-means and of finer ones that are joined.
     pub(crate) fn partition(
         &self,
         space: &Space,
@@ -187,14 +202,11 @@ impl Job<'_> {
                 found.extend((recipe == Recipe::Spectral).then_some(joined).into_iter().chain([settled]));
             }
         }
-        let scored = found.into_iter().map(|labels| {
-            let information = space.edge_information(&labels, clusters);
-            Partition { recipe, labels, information, contrast: None }
-        });
+        let scored = found.into_iter().map(|labels| Partition::of(space, recipe, labels, clusters, None));
         // At least one start is made.
         scored
-            .reduce(|best, new| if new.information > best.information { new } else { best })
-            .unwrap_or_else(|| Partition { recipe, labels: vec![0; mass.len()], information: 0.0, contrast: None })
+            .reduce(|best, new| if new.beats(&best) { new } else { best })
+            .unwrap_or_else(|| Partition::of(space, recipe, vec![0; mass.len()], clusters, None))
     }
 
     /// The partition into peaks of density, if there are as many. Rows that represent each other may be far apart, so graphs of such
@@ -205,8 +217,7 @@ impl Job<'_> {
         }
         let (points, width) = points(space, tie, Recipe::Modes, clusters);
         let Modes { labels, contrast } = modes(&points, width, clusters)?;
-        let information = space.edge_information(&labels, clusters);
-        Some(Partition { recipe: Recipe::Modes, labels, information, contrast: Some(contrast) })
+        Some(Partition::of(space, Recipe::Modes, labels, clusters, Some(contrast)))
     }
 
     /// The largest number of clusters considered, and the one at which the way to a partition is chosen first.

@@ -94,10 +94,17 @@ impl Columns {
         for start in (0..self.len()).step_by(PANEL) {
             let columns = start..(start + PANEL).min(self.len());
             let slots = &self.slot[columns.clone()];
-            let (a, b) = rayon::join(
-                || self.pack(a, &self.a[columns.clone()], slots, &self.a_unit, &mut scratch.a),
-                || self.pack(b, &self.b[columns.clone()], slots, &self.b_unit, &mut scratch.b),
-            );
+            let (in_a, in_b) = (&self.a[columns.clone()], &self.b[columns]);
+            let (for_a, for_b) = (&mut scratch.a, &mut scratch.b);
+            // Waking a thread takes as long as packing a small panel.
+            let (a, b) = if slots.len() * self.b_unit.len() < PARALLEL_ELEMENTS {
+                (self.pack(a, in_a, slots, &self.a_unit, for_a), self.pack(b, in_b, slots, &self.b_unit, for_b))
+            } else {
+                rayon::join(
+                    || self.pack(a, in_a, slots, &self.a_unit, for_a),
+                    || self.pack(b, in_b, slots, &self.b_unit, for_b),
+                )
+            };
             multiply(a, b, slots.len());
         }
     }

@@ -10,7 +10,7 @@ use super::{Cost, FREE, Problem, State};
 pub(super) const REDUCTION_PASSES: usize = 2;
 /// Steps of row reduction per row at most, over all passes. Each step lowers a dual; on costs with many near-ties the steps can
 /// be tiny and many, and searches are the better tool.
-const REDUCTION_STEPS: usize = 6;
+const REDUCTION_STEPS: usize = 2;
 /// An edge counts as cheapest if it is so up to so many roundings of its cost and dual: searches leave about one.
 const ROUNDINGS: f64 = 4.0;
 /// In square problems of at least this side, ...
