@@ -458,6 +458,7 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     command = "python benches/rivals/matching.py" + (" --data DIR" if options.data else "") + (" --quick" if options.quick else "")
     command += "".join(f" --{name} {value}" for name in ("threads", "only") if (value := getattr(options, name)))
+    command += f" --megabytes {options.megabytes}" if options.megabytes != parser.get_default("megabytes") and not options.quick else ""
     run = {"command": command, "date": f"{now:%Y-%m-%d}", "machine": machine.describe(),
            "matching": [], "assignments": [], "merging": []}
     with tempfile.TemporaryDirectory() as folder:

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use numpy::{IntoPyArray, PyArray1, PyArray2};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyType};
-use subspan::cluster::{self, Clusters, Config, Features, Model};
+use subspan::cluster::{self, Clusters, Config, Features, Model, Scattering};
 use subspan_io::{
     AnyModel, AtomicFile, IoError, clustering_from_bytes, clustering_to_bytes, read_any_model, write_clustering,
 };
@@ -76,6 +76,23 @@ pub(crate) fn find_clusters<'py>(
     dict.set_item("subspaces", outcome.clusters.iter().map(basis).collect::<PyResult<Vec<_>>>()?)?;
     dict.set_item("summary", serde_json::to_string(&outcome.summary).unwrap_or_else(|_| "null".into()))?;
     Ok((Clustering { model: outcome.model }, dict))
+}
+
+/// Scattering features (f32) of grey images, a row each.
+#[pyfunction]
+#[pyo3(signature = (x, shape, turned=false, threads=None))]
+pub(crate) fn scattering<'py>(
+    py: Python<'py>,
+    x: Matrix<'py>,
+    shape: [usize; 2],
+    turned: bool,
+    threads: Option<usize>,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let plain = Scattering::new(shape[0], shape[1]).map_err(of_library)?;
+    let filters = if turned { plain.turned() } else { plain };
+    let (values, n_out) = (x.view(), filters.n_out());
+    let rows = Caller { py, progress: None, threads }.run(move |_| Ok(filters.apply(&values.to_single())))?;
+    matrix(py, rows, n_out)
 }
 
 /// A clustering that labels new rows.

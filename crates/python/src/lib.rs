@@ -36,6 +36,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(fitting::fit_table, m)?)?;
     m.add_function(wrap_pyfunction!(classifying::train, m)?)?;
     m.add_function(wrap_pyfunction!(clustering::find_clusters, m)?)?;
+    m.add_function(wrap_pyfunction!(clustering::scattering, m)?)?;
     m.add_function(wrap_pyfunction!(reference::doubly_stochastic, m)?)?;
     m.add_function(wrap_pyfunction!(reference::descend, m)?)?;
     m.add_function(wrap_pyfunction!(reference::geodesic_step, m)?)?;

@@ -25,7 +25,7 @@ def test_an_example_runs(path):
     assert done.stdout
 
 
-@pytest.mark.parametrize("module", [subspan, subspan._scores, subspan._estimators, subspan._clustering])
+@pytest.mark.parametrize("module", [subspan, subspan._scores, subspan._estimators, subspan._clustering, subspan._scattering])
 def test_docstrings_are_true(module):
     assert doctest.testmod(module).failed == 0
 

@@ -142,6 +142,31 @@ def test_clusterings_are_those_of_the_command(command, tmp_path, flags, settings
         assert np.array_equal(model.transform(x), ours.representation_)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_features_of_images_are_those_of_the_command(command, tmp_path, turned):
+    # Bars that lie and bars that stand, at different places.
+    images = np.zeros((60, 12, 12), np.uint8)
+    for i, image in enumerate(images):
+        stripe = image if i % 2 else image.T
+        stripe[2 + i % 7] = 200
+        image += np.random.default_rng(i).integers(0, 30, image.shape, np.uint8)
+    np.save(tmp_path / "x.npy", images)
+    flags = ["--features", "scattering-turned" if turned else "scattering"]
+    command("cluster", "x.npy", "--clusters", "2", *flags, "--seed", 2, "-o", "out")
+    features = subspan.scattering(images, turned=turned)
+    ours = subspan.ManifoldClustering(2, random_state=2).fit(features)
+    assert np.array_equal(ours.labels_, np.load(tmp_path / "out/labels.npy"))
+    assert np.array_equal(ours.representation_, np.load(tmp_path / "out/representation.npy"))
+    assert np.array_equal(features, subspan.scattering(images.astype(np.float64), turned=turned, n_threads=1))
+
+
+def test_images_that_cannot_be_scattered_are_refused():
+    with pytest.raises(ValueError, match="n_images x height x width"):
+        subspan.scattering(np.zeros((3, 64)))
+    with pytest.raises(ValueError, match="8 to 256"):
+        subspan.scattering(np.zeros((3, 4, 16)))
+
+
 def test_a_trained_model_of_the_command_represents_and_labels_its_rows(command, tmp_path):
     x, _ = blobs_of_lines(240)
     np.save(tmp_path / "x.npy", x)

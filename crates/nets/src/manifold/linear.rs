@@ -17,7 +17,9 @@ use crate::train::initialize;
 const PER_CLUSTER: usize = 5;
 const ROWS_PER_DIMENSION: usize = 6;
 /// Dimensions of a representation.
-const DIMENSIONS: std::ops::RangeInclusive<usize> = 64..=128;
+const DIMENSIONS: std::ops::RangeInclusive<usize> = 64..=192;
+/// Rows of a cluster in a batch, on average, at least: of fewer, a batch says little about the subspace that all of them fill.
+const PER_BATCH: usize = 25;
 
 /// Layers whose output raises the rate reduction of a partition, trained from a fresh start: a head's own trunk has drawn each cluster
 /// together, and no linear map spreads it again.
@@ -35,9 +37,9 @@ pub(super) fn train(
     let features = net.linear(last, "features", n_dims, true);
     let mut params = initialize(&net, |_| 0, problem.seed);
     let mut adam = Optimizer::new(Rule::Adam, settings.lr, 0.0);
-    let mut batches = Batches::new(problem, settings.batch_size);
-    let n_steps =
-        (settings.linear_epochs * labels.len() / settings.batch_size.min(labels.len())).max(settings.linear_steps);
+    let batch_size = settings.batch_size.max(PER_BATCH * clusters).min(labels.len());
+    let mut batches = Batches::new(problem, batch_size);
+    let n_steps = (settings.linear_epochs * labels.len() / batch_size).max(settings.linear_steps);
     for step in 0..n_steps {
         if observer.cancelled() {
             return Err(Error::Cancelled);

@@ -3,7 +3,7 @@
 - :func:`leverage_scores`, :func:`lewis_weights`, :func:`sensitivities`: how much each row of a table matters
 - :func:`sample`, :class:`RowSampler`: few weighted rows that stand for all rows of a file or an array
 - :func:`regress`, :class:`LpRegressor`: robust regression of a file or an array, on a sample, on all rows, or with a proof of optimality
-- :class:`ManifoldClustering`: clusters that are subspaces, and how many there are
+- :class:`ManifoldClustering`: clusters that are subspaces, and how many there are; :func:`scattering`: features of images for it
 - :class:`GrassmannClassifier`: every class a subspace, with calibrated probabilities
 - :func:`match`, :func:`merge`, :func:`analyze`: checkpoints of one architecture
 - ``subspan.torch``, ``subspan.dask``, ``subspan.ray``: the same in PyTorch and on clusters; imported when asked for
@@ -17,6 +17,7 @@ from ._merge import Analysis, Match, Merged, analyze, match, merge
 from ._native import __version__
 from ._regress import regress
 from ._sample import Certificate, Sample, sample
+from ._scattering import scattering
 from ._scores import leverage_scores, lewis_weights, sensitivities
 
 _ESTIMATORS = {
@@ -45,6 +46,7 @@ __all__ = [
     "merge",
     "regress",
     "sample",
+    "scattering",
     "sensitivities",
 ]
 

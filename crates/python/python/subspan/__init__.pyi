@@ -40,6 +40,7 @@ def lewis_weights(
 def sensitivities(
     X: ArrayLike, p: float, *, n_threads: Optional[int] = None, progress: Progress = None
 ) -> NDArray[np.float64]: ...
+def scattering(images: ArrayLike, *, turned: bool = False, n_threads: Optional[int] = None) -> NDArray[np.float32]: ...
 def sample(
     table: Union[str, PathLike[str], ArrayLike],
     n_rows: Optional[int] = None,

@@ -56,6 +56,9 @@ def train(
     progress: _Progress = None,
     threads: Optional[int] = None,
 ) -> tuple[Classifier, str]: ...
+def scattering(
+    x: _Matrix, shape: tuple[int, int], turned: bool = False, threads: Optional[int] = None
+) -> NDArray[np.float32]: ...
 def find_clusters(
     x: _Matrix, job: dict[str, Any], seed: int, progress: _Progress = None, threads: Optional[int] = None
 ) -> tuple[Clustering, dict[str, Any]]: ...
