@@ -44,14 +44,21 @@ impl<T: Real> Candidates<T> {
             let mut saved = [0f32; BLOCK];
             let mut threshold = f32::NEG_INFINITY;
             found.clear();
-            for (block, (costs, duals)) in row.chunks(BLOCK).zip(duals.chunks(BLOCK)).enumerate() {
+            let n_blocks = row.len().div_ceil(BLOCK);
+            for block in 0..n_blocks {
+                // Every row begins at its own place, so that rows alike, all of whose edges cost the same, get different ones.
+                let first = (i / BLOCK + block) % n_blocks * BLOCK;
+                let own = first..(first + BLOCK).min(row.len());
+                let (costs, duals) = (&row[own.clone()], &duals[own]);
                 // Minus how much dearer than the cheapest; only a choice hangs on it, so that single precision will do.
                 for ((s, c), v) in saved.iter_mut().zip(costs).zip(duals) {
                     *s = (cheapest + *v - T::from(*c)).to_f64() as f32;
                 }
-                values_above(&saved[..costs.len()], threshold, (block * BLOCK) as u32, found);
+                values_above(&saved[..costs.len()], threshold, first as u32, found);
                 if found.len() > EDGES {
-                    found.select_nth_unstable_by(EDGES - 1, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+                    let ahead = |j: u32| (j as usize + row.len() - i) % row.len();
+                    let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(ahead(a.1).cmp(&ahead(b.1)));
+                    found.select_nth_unstable_by(EDGES - 1, order);
                     found.truncate(EDGES);
                     threshold = found[EDGES - 1].0;
                 }
