@@ -4,7 +4,7 @@
 //! - [`Matrix`]: features and images from NumPy, safetensors, idx and parquet files, in memory.
 //! - [`Labels`]: one class per sample.
 //! - [`read_model`], [`write_model`]: classifiers; [`write_clustering`]: clusterings; [`read_any_model`]: either;
-//!   [`write_npy_f32`], [`write_npy_labels`]: what they predict.
+//!   [`write_npy_f32`], [`write_npy_labels`], [`NpyRows`]: what they predict.
 //! - [`Checkpoint`], [`CheckpointWriter`]: models as safetensors files, whole or in shards, mapped and streamed;
 //!   [`read_spec`], [`spec_text`]: permutation specs; [`read_graph`]: the ONNX files they are derived from;
 //!   [`read_permutations`], [`write_permutations`].
@@ -59,7 +59,7 @@ pub use samples::MatrixSamples;
 pub use spec::{parse_spec, read_spec, spec_text};
 pub use start::{Start, read_start};
 pub use table::{Missing, Table, TableOptions};
-pub use write_npy::{write_npy_f32, write_npy_i64, write_npy_labels};
+pub use write_npy::{NpyRows, write_npy_f32, write_npy_i64, write_npy_labels};
 
 /// Splits `archive.npz:KEY` (and the like) into the file and the part after the colon; `containers` are endings such as
 /// `.npz:`. A name that exists as a whole is never split.

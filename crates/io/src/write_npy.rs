@@ -20,6 +20,52 @@ pub fn write_npy_f32(values: &[f32], shape: &[usize], file: AtomicFile) -> Resul
     write(file, "<f4", shape, values.iter().map(|v| v.to_le_bytes()))
 }
 
+/// Rows of single-precision values, written as they come: for more rows than memory holds.
+#[derive(Debug)]
+pub struct NpyRows {
+    file: AtomicFile,
+    /// Values still to come.
+    left: usize,
+}
+
+impl NpyRows {
+    /// Begins an array of this shape.
+    ///
+    /// # Errors
+    /// [`IoError::Write`].
+    pub fn begin(mut file: AtomicFile, n_rows: usize, n_cols: usize) -> Result<Self> {
+        let written = file.write_all(&header("<f4", &[n_rows, n_cols]));
+        written.map_err(IoError::write(&file.target().display().to_string()))?;
+        Ok(Self { file, left: n_rows * n_cols })
+    }
+
+    /// The next values.
+    ///
+    /// # Errors
+    /// [`IoError::Write`].
+    ///
+    /// # Panics
+    /// If they are more than the array has left.
+    pub fn add(&mut self, values: &[f32]) -> Result<()> {
+        assert!(values.len() <= self.left, "{} values too many", values.len() - self.left);
+        self.left -= values.len();
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.file.write_all(&bytes).map_err(IoError::write(&self.file.target().display().to_string()))
+    }
+
+    /// Gives the whole array its name.
+    ///
+    /// # Errors
+    /// [`IoError::Write`].
+    ///
+    /// # Panics
+    /// If values are missing.
+    pub fn finish(self) -> Result<()> {
+        assert_eq!(self.left, 0, "values still to come");
+        self.file.commit()
+    }
+}
+
 /// Writes 64-bit integers, one per sample.
 ///
 /// # Errors

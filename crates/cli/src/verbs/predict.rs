@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, json};
 use subspan::classify::{self, Samples};
 use subspan::cluster::{self, Features};
-use subspan_io::{AnyModel, Matrix, read_any_model, write_npy_f32, write_npy_labels};
+use subspan_io::{AnyModel, AtomicFile, Matrix, NpyRows, read_any_model, write_npy_f32, write_npy_labels};
 use subspan_report::{count, percent};
 
 use crate::failure::Failure;
@@ -75,8 +75,6 @@ struct Answer {
     /// `n x names`; of a clustering only if asked for, as many rows need much memory.
     probabilities: Vec<f32>,
     strangeness: Vec<f32>,
-    /// Unit rows of a clustering, if asked for, and their width.
-    represented: (Vec<f32>, usize),
 }
 
 impl Answer {
@@ -90,25 +88,24 @@ impl Answer {
             codes: predicted.codes,
             probabilities: predicted.probabilities,
             strangeness: predicted.strangeness.unwrap_or_default(),
-            represented: (Vec::new(), 0),
         })
     }
 
-    /// Block by block, so that the rows of a large file are never in memory together.
+    /// Block by block, so that the rows of a large file are never in memory together, nor what represents them.
     fn of_clusters(
         model: &cluster::Model,
         samples: &dyn Samples,
         shares: bool,
-        represented: bool,
+        representation: Option<AtomicFile>,
     ) -> Result<Self, Failure> {
         let n = samples.n_rows();
+        let mut representation = representation.map(|f| NpyRows::begin(f, n, model.n_represented())).transpose()?;
         let mut out = Self {
             names: (0..model.clusters).map(|c| c.to_string()).collect(),
             codes: Vec::with_capacity(n),
             confidence: 0.0,
             probabilities: Vec::new(),
             strangeness: Vec::with_capacity(n),
-            represented: (Vec::new(), model.n_represented()),
         };
         let mut values = Vec::new();
         for first in (0..n).step_by(BLOCK_ROWS) {
@@ -117,14 +114,15 @@ impl Answer {
             samples.gather(&rows, &mut values)?;
             let features = Features::new(&values, model.n_cols())?;
             let predicted = model.predict(&features, shares)?;
-            if represented {
-                out.represented.0.extend(model.represent(&features)?);
+            if let Some(file) = &mut representation {
+                file.add(&model.represent(&features)?)?;
             }
             out.confidence += predicted.confidence.iter().map(|c| f64::from(*c)).sum::<f64>() / n as f64;
             out.codes.extend(predicted.labels);
             out.probabilities.extend(predicted.shares);
             out.strangeness.extend(predicted.strangeness);
         }
+        representation.map_or(Ok(()), NpyRows::finish)?;
         Ok(out)
     }
 }
@@ -170,7 +168,7 @@ pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
     let predicted = match &model {
         AnyModel::Classifier(model) => Answer::of_classes(model, &matrix.samples(IN_MEMORY)?)?,
         AnyModel::Clustering(model) => {
-            Answer::of_clusters(model, &matrix.samples(IN_MEMORY)?, proba.is_some(), representation.is_some())?
+            Answer::of_clusters(model, &matrix.samples(IN_MEMORY)?, proba.is_some(), representation)?
         }
     };
     watch.phase("write");
@@ -180,10 +178,6 @@ pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
     }
     if let Some(file) = ood {
         write_npy_f32(&predicted.strangeness, &[n], file)?;
-    }
-    if let Some(file) = representation {
-        let (rows, width) = &predicted.represented;
-        write_npy_f32(rows, &[n, *width], file)?;
     }
     write_npy_labels(&predicted.codes, &predicted.names, output)?;
 
