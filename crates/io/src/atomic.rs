@@ -39,6 +39,8 @@ pub struct AtomicFile {
     target: PathBuf,
     /// Taken by `commit`.
     file: Option<NamedTempFile>,
+    /// Whether the disk must have all of it before it gets its name.
+    durable: bool,
     /// Bytes since the disk was last asked to take them.
     pending: usize,
     flusher: Option<Flusher>,
@@ -90,7 +92,7 @@ impl AtomicFile {
         let file = builder.tempfile_in(directory).map_err(|e| fail(without_path(e)))?;
         registry.insert(file.path().to_path_buf());
         drop(registry);
-        Ok(Self { target, file: Some(file), pending: 0, flusher: None })
+        Ok(Self { target, file: Some(file), durable: true, pending: 0, flusher: None })
     }
 
     /// Where the file will be.
@@ -108,7 +110,13 @@ impl AtomicFile {
         self.open().and_then(|file| reserve(file, bytes)).map_err(IoError::write(&shown))
     }
 
-    /// Makes the file durable and gives it its name.
+    /// Leaves it to the system when the disk takes the file, as other programs do: [`AtomicFile::commit`] waits no more, and a power
+    /// failure soon after it may lose what is in the file.
+    pub fn without_sync(&mut self) {
+        self.durable = false;
+    }
+
+    /// Makes the file durable, unless it is [`without_sync`](Self::without_sync), and gives it its name.
     ///
     /// # Errors
     /// [`IoError::Write`]; nothing is left behind then.
@@ -117,7 +125,8 @@ impl AtomicFile {
         let Some(file) = self.file.take() else { return Ok(()) };
         let hidden = file.path().to_path_buf();
         let flushed = self.flusher.take().map_or(Ok(()), Flusher::finish);
-        let outcome = flushed.and_then(|()| file.as_file().sync_all()).map_err(IoError::write(&path)).and_then(|()| {
+        let sync = || if self.durable { file.as_file().sync_all() } else { Ok(()) };
+        let outcome = flushed.and_then(|()| sync()).map_err(IoError::write(&path)).and_then(|()| {
             // A failed rename hands the file back in the error, which removes it.
             file.persist(&self.target).map_err(|e| IoError::write(&path)(e.error))
         });
@@ -149,7 +158,7 @@ impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.open()?.write(bytes)?;
         self.pending += written;
-        if self.pending >= FLUSH_BYTES {
+        if self.durable && self.pending >= FLUSH_BYTES {
             self.pending = 0;
             self.begin_flush()?;
         }

@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// Where the merged checkpoint goes: a file, or a directory if the first model is one
     #[arg(short, long, value_name = "MERGED.safetensors")]
     output: PathBuf,
+    /// Do not wait until the disk has all of it, as cp does not: faster, but a power failure soon after may lose it
+    #[arg(long)]
+    no_sync: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -74,6 +77,7 @@ pub(crate) struct Job {
     rule: RuleArg,
     repair: bool,
     output: PathBuf,
+    no_sync: bool,
 }
 
 impl Job {
@@ -121,6 +125,7 @@ impl Job {
             rule: args.rule,
             repair: args.repair,
             output: args.output,
+            no_sync: args.no_sync,
         })
     }
 
@@ -153,6 +158,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     }
     let bound = job.matches.then(|| Bound::new(&models, &job.matching)).transpose()?;
     let writer = CheckpointWriter::create(&job.output, plan)?;
+    let writer = if job.no_sync { writer.without_sync() } else { writer };
     let samples = Samples::read(&job.matching, &models[0])?;
     let has_norm = samples.as_ref().is_some_and(|s| s.net.has_norm());
     if job.matching.ignores_samples() && !job.repair && !has_norm {
@@ -183,6 +189,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     record.configure("weights", &job.weights);
     record.configure("rule", job.rule.name());
     record.configure("repair", job.repair);
+    record.configure("no-sync", job.no_sync);
     record.configure("output", job.output.display().to_string());
     let mut summary = Summary::new(format!("{} models merged", models.len()));
     summary.line("model", counted(models[0].n_parameters() as usize, "parameter"));

@@ -134,6 +134,8 @@ fn merging_a_model_with_its_reordered_self_gives_it_back() {
 fn a_plain_mean_is_that_of_the_numbers() {
     let place = planted(false);
     place.run("merge a.safetensors c.safetensors --no-match --weights 3,1 -o m.safetensors").succeeds();
+    place.run("merge a.safetensors c.safetensors --no-match --weights 3,1 --no-sync -o n.safetensors").succeeds();
+    assert_eq!(place.read("n.safetensors"), place.read("m.safetensors"));
     let values = |name: &str| -> Vec<f32> {
         let bytes = read(&place.read(name))["layer1.weight"].1.clone();
         bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()

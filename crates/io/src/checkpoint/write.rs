@@ -72,6 +72,13 @@ impl CheckpointWriter {
         Ok(writer)
     }
 
+    /// See [`AtomicFile::without_sync`].
+    #[must_use]
+    pub fn without_sync(mut self) -> Self {
+        self.files.iter_mut().for_each(AtomicFile::without_sync);
+        self
+    }
+
     /// Where the checkpoint will be.
     pub fn target(&self) -> &Path {
         &self.target
