@@ -36,6 +36,7 @@ MERGES = 15
 MATCHES, PATIENCE = 7, 20
 MOST_MATCHES, SHORT = 41, 2
 PAUSE = 0.05
+say = lambda text: print(text, file=sys.stderr, flush=True)
 
 
 def read(path):
@@ -295,8 +296,9 @@ def merging(folder, megabytes):
             runs[name].append(time.perf_counter() - start)
             record = json.loads(out) if name == "subspan merge" else record
     copy.unlink(missing_ok=True)
-    ratio = {name: sorted(c / o for c, o in zip(runs[name], runs["subspan merge"])) for name in ways if name != "subspan merge"}
-    ratio["cp, against --no-sync"] = sorted(c / o for c, o in zip(runs["cp"], runs["subspan merge --no-sync"]))
+    against = lambda a, b: sorted(x / y for x, y in zip(runs[a], runs[b]))
+    ratio = {name: against(name, "subspan merge") for name in ways if name != "subspan merge"}
+    ratio["cp, against --no-sync"] = against("cp", "subspan merge --no-sync")
     return {"name": f"mean of two files of {megabytes} MB", "seconds": runs, "peak_rss_bytes": record["peak_rss_bytes"],
             "times_faster_by_round": ratio}
 
@@ -416,10 +418,6 @@ def gauss(n, seed):
     return -(rng.standard_normal((n, 512), np.float32) @ rng.standard_normal((n, 512), np.float32).T)
 
 
-def say(text):
-    print(text, file=sys.stderr, flush=True)
-
-
 def summary(run):
     lines = ["# Matching and merging", "", f"`{run['command']}`, {run['date']}, {run['machine']['cpu']}.", ""]
     median = lambda v: sorted(v)[len(v) // 2]
@@ -461,8 +459,8 @@ def main():
     out = options.out or ROOT / "benches" / "runs" / f"{now:%Y-%m-%d}-merge{'-quick' if options.quick else ''}"
     out.mkdir(parents=True, exist_ok=True)
     command = "python benches/rivals/matching.py" + (" --data DIR" if options.data else "") + (" --quick" if options.quick else "")
-    command += "".join(f" --{name} {value}" for name in ("threads", "only") if (value := getattr(options, name)))
-    command += f" --megabytes {options.megabytes}" if options.megabytes != parser.get_default("megabytes") and not options.quick else ""
+    told = {n: getattr(options, n) for n in ("threads", "only", "megabytes")}
+    command += "".join(f" --{n} {v}" for n, v in told.items() if v != parser.get_default(n) and not (options.quick and n == "megabytes"))
     run = {"command": command, "date": f"{now:%Y-%m-%d}", "machine": machine.describe(),
            "matching": [], "assignments": [], "merging": []}
     with tempfile.TemporaryDirectory() as folder:
