@@ -34,8 +34,7 @@ impl NpyRows {
     /// # Errors
     /// [`IoError::Write`].
     pub fn begin(mut file: AtomicFile, n_rows: usize, n_cols: usize) -> Result<Self> {
-        let written = file.write_all(&header("<f4", &[n_rows, n_cols]));
-        written.map_err(IoError::write(&file.target().display().to_string()))?;
+        put(&mut file, [header("<f4", &[n_rows, n_cols])])?;
         Ok(Self { file, left: n_rows * n_cols })
     }
 
@@ -49,8 +48,7 @@ impl NpyRows {
     pub fn add(&mut self, values: &[f32]) -> Result<()> {
         assert!(values.len() <= self.left, "{} values too many", values.len() - self.left);
         self.left -= values.len();
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.file.write_all(&bytes).map_err(IoError::write(&self.file.target().display().to_string()))
+        put(&mut self.file, values.iter().map(|v| v.to_le_bytes()))
     }
 
     /// Gives the whole array its name.
@@ -116,16 +114,15 @@ fn write(
     shape: &[usize],
     values: impl Iterator<Item = impl AsRef<[u8]>>,
 ) -> Result<()> {
-    let path = file.target().display().to_string();
-    let mut out = io::BufWriter::new(&mut file);
-    let all = || -> io::Result<()> {
-        out.write_all(&header(descr, shape))?;
-        for value in values {
-            out.write_all(value.as_ref())?;
-        }
-        out.flush()
-    };
-    all().map_err(IoError::write(&path))?;
-    drop(out);
+    put(&mut file, [header(descr, shape)])?;
+    put(&mut file, values)?;
     file.commit()
+}
+
+/// Appends pieces of bytes.
+fn put(file: &mut AtomicFile, pieces: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Result<()> {
+    let path = file.target().display().to_string();
+    let mut out = io::BufWriter::new(file);
+    let written = pieces.into_iter().try_for_each(|piece| out.write_all(piece.as_ref()));
+    written.and_then(|()| out.flush()).map_err(IoError::write(&path))
 }

@@ -34,7 +34,5 @@ def scattering(images, *, turned=False, n_threads=None):
     images = np.asarray(images)
     if images.ndim != 3:
         raise ValueError(f"images of shape {images.shape}: expected n_images x height x width")
-    if images.dtype not in (np.float32, np.float64):
-        images = images.astype(np.float32)
-    rows = _check.matrix(images.reshape(len(images), -1))
+    rows = _check.matrix(images.reshape(len(images), images.shape[1] * images.shape[2]), "images")
     return _native.scattering(rows, images.shape[1:], bool(turned), _check.count(n_threads, "n_threads"))

@@ -165,11 +165,9 @@ where
     pub(super) fn assign_candidates(&mut self, free: &[usize]) -> bool {
         let before = (self.duals.clone(), self.columns.clone(), self.rows.clone());
         let candidates = Candidates::of(self.problem, &self.duals);
-        let mut steps = REDUCTION_STEPS * self.problem.n_rows;
-        let mut free = free.to_vec();
-        for _ in 0..REDUCTION_PASSES {
-            free = self.reduce_rows(free, &mut steps, |i, duals| candidates.two_smallest(i, duals));
-        }
+        let steps = REDUCTION_STEPS * self.problem.n_rows;
+        let scan = |i, duals: &[T]| candidates.two_smallest(i, duals);
+        let free = self.reduce_rows(free.to_vec(), REDUCTION_PASSES, steps, scan);
         let mut paths = Paths::new(self.problem.n_cols);
         let most = self.problem.n_rows / FAILED_SHARE;
         let failed = free.into_iter().filter(|row| !self.augment_among(&candidates, &mut paths, *row));

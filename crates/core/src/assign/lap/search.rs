@@ -65,20 +65,15 @@ where
         // Columns that lose their row must keep the dual 0 in a rectangular problem.
         let rounds = if square && problem.n_cols >= CANDIDATE_SIDE { CANDIDATE_ROUNDS } else { 0 };
         if rounds > 0 {
-            let mut steps = problem.n_rows / EASY_SHARE;
-            free = self.reduce_rows(free, &mut steps, scan);
+            free = self.reduce_rows(free, 1, problem.n_rows / EASY_SHARE, scan);
         }
         for _ in 0..rounds {
             if free.len() < CANDIDATE_ROWS || !self.assign_candidates(&free) {
                 break;
             }
-            self.rows.fill(FREE);
             free = self.keep_cheapest();
         }
-        let mut steps = REDUCTION_STEPS * problem.n_rows;
-        for _ in 0..REDUCTION_PASSES {
-            free = self.reduce_rows(free, &mut steps, scan);
-        }
+        free = self.reduce_rows(free, REDUCTION_PASSES, REDUCTION_STEPS * problem.n_rows, scan);
         self.searches += free.len();
         free.into_iter().for_each(|row| self.augment(row));
     }
@@ -107,6 +102,7 @@ where
                 (0..problem.n_rows).map(scan).collect()
             }
         };
+        self.rows.fill(FREE);
         let mut moved = Vec::new();
         for (i, minimum) in minima.iter().enumerate() {
             let old = self.columns[i];
@@ -163,43 +159,49 @@ where
     }
 
     /// Augmenting row reduction: each free row takes its cheapest column and lowers that column's dual until the next one is as
-    /// cheap; who had the column is free in turn. `scan` finds a row's two cheapest columns. The rows that are left.
+    /// cheap; who had the column is free in turn. `scan` finds a row's two cheapest columns. What is left is tried again, `passes`
+    /// times, with so many steps in all. The rows that are left then.
     pub(super) fn reduce_rows(
         &mut self,
-        free: Vec<usize>,
-        steps: &mut usize,
+        mut free: Vec<usize>,
+        passes: usize,
+        mut steps: usize,
         scan: impl Fn(usize, &[T]) -> TwoSmallest<T>,
     ) -> Vec<usize> {
-        let mut left = Vec::new();
-        for first in free {
-            let mut row = first;
-            loop {
-                if *steps == 0 {
-                    left.push(row);
-                    break;
-                }
-                *steps -= 1;
-                let found = scan(row, &self.duals);
-                let column = found.column;
-                let lowered = self.duals[column] - (found.second - found.first);
-                // A gain below the last digit is a tie: no dual moves, and going on could take for ever.
-                let gains = lowered < self.duals[column] && found.second.to_f64().is_finite();
-                let owner = self.rows[column];
-                if gains {
-                    self.duals[column] = lowered;
-                } else if owner != FREE {
-                    left.push(row);
-                    break;
-                }
-                self.assign(row, column);
-                if owner == FREE {
-                    break;
-                }
-                self.columns[owner] = FREE;
-                row = owner;
-            }
+        for _ in 0..passes {
+            free = free.into_iter().filter_map(|row| self.reduce_row(row, &mut steps, &scan)).collect();
         }
-        left
+        free
+    }
+
+    /// A free row and those that are free in turn; the one that is left, if any.
+    fn reduce_row(
+        &mut self,
+        mut row: usize,
+        steps: &mut usize,
+        scan: impl Fn(usize, &[T]) -> TwoSmallest<T>,
+    ) -> Option<usize> {
+        while *steps > 0 {
+            *steps -= 1;
+            let found = scan(row, &self.duals);
+            let column = found.column;
+            let lowered = self.duals[column] - (found.second - found.first);
+            // A gain below the last digit is a tie: no dual moves, and going on could take for ever.
+            let gains = lowered < self.duals[column] && found.second.to_f64().is_finite();
+            let owner = self.rows[column];
+            if gains {
+                self.duals[column] = lowered;
+            } else if owner != FREE {
+                return Some(row);
+            }
+            self.assign(row, column);
+            if owner == FREE {
+                return None;
+            }
+            self.columns[owner] = FREE;
+            row = owner;
+        }
+        Some(row)
     }
 
     /// A shortest augmenting path from a free row.
