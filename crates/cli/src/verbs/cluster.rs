@@ -61,8 +61,8 @@ pub(crate) struct Args {
     /// least squares (lsr) or by a pursuit of few rows (omp) [default: cosine and, for few rows, lsr are tried]
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(AffinityKind::names()))]
     affinity: Option<String>,
-    /// Clusters may differ in size by ten times and more: peaks of density are tried as clusters, too, and win where there are clearly
-    /// K of them (needs --clusters K)
+    /// Clusters may differ in size by ten times and more: peaks of density are tried as clusters, too, and win where edges of the
+    /// graphs and other peaks speak for them (needs --clusters K)
     #[arg(long)]
     unequal: bool,
     /// Neighbours per row of the graph [default: 15 and 64 are tried]

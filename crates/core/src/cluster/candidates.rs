@@ -173,24 +173,31 @@ impl Space {
         graph::scaled(&truncated(&self.neighbours, k), perplexity, Background::Sampled, &affinity_of, &self.mass, seed)
     }
 
-    /// Mutual information, in nats, between the labels at both ends of an edge of the graph of the 10 nearest rows. It rises with pure and with many clusters, so it compares at one number of clusters.
-    pub(crate) fn edges(&self, labels: &[u32], clusters: usize) -> Edges {
-        let near = truncated(&self.neighbours, SCORED_NEIGHBOURS);
-        let mut counts = vec![0.0; clusters * clusters];
-        for (i, (index, affinity)) in
-            near.index.chunks_exact(near.k).zip(near.affinity.chunks_exact(near.k)).enumerate()
-        {
-            for (j, a) in index.iter().zip(affinity) {
-                // Coefficients of a pursuit differ by orders of magnitude; near rows are about equally near.
-                let weight = if self.affinity == Affinity::Pursuit { f64::from(*a) } else { 1.0 };
-                let edge = 0.5 * weight * self.mass[i];
-                let (r, s) = (labels[i] as usize, labels[*j as usize] as usize);
-                counts[r * clusters + s] += edge;
-                counts[s * clusters + r] += edge;
-            }
-        }
-        Edges::new(counts, clusters)
+    /// The 10 nearest rows of each.
+    pub(crate) fn scored_neighbours(&self) -> Neighbours {
+        truncated(&self.neighbours, SCORED_NEIGHBOURS)
     }
+
+    /// Edges between clusters in the graph of the 10 nearest rows; their information compares partitions into so many clusters. Coefficients
+    /// of a pursuit differ by orders of magnitude; near rows are about equally near.
+    pub(crate) fn edges(&self, labels: &[u32], clusters: usize) -> Edges {
+        edges(&self.scored_neighbours(), &self.mass, self.affinity == Affinity::Pursuit, labels, clusters)
+    }
+}
+
+/// Edges between clusters in a graph of nearest rows, each as heavy as its row or, if `weighted`, its affinity times that.
+pub(crate) fn edges(near: &Neighbours, mass: &[f64], weighted: bool, labels: &[u32], clusters: usize) -> Edges {
+    let mut counts = vec![0.0; clusters * clusters];
+    for (i, (index, affinity)) in near.index.chunks_exact(near.k).zip(near.affinity.chunks_exact(near.k)).enumerate() {
+        for (j, a) in index.iter().zip(affinity) {
+            let weight = if weighted { f64::from(*a) } else { 1.0 };
+            let edge = 0.5 * weight * mass[i];
+            let (r, s) = (labels[i] as usize, labels[*j as usize] as usize);
+            counts[r * clusters + s] += edge;
+            counts[s * clusters + r] += edge;
+        }
+    }
+    Edges::new(counts, clusters)
 }
 
 /// Neighbours whose labels are compared.
@@ -225,6 +232,8 @@ pub enum Recipe {
     Smoothed,
     /// Rows of twice as many eigenvectors as clusters, for peaks of density instead of k-means.
     Modes,
+    /// The same of all graphs side by side.
+    ModesOfAll,
 }
 
 impl std::fmt::Display for Recipe {
@@ -233,6 +242,7 @@ impl std::fmt::Display for Recipe {
             Self::Spectral => "spectral",
             Self::Smoothed => "smoothed",
             Self::Modes => "modes",
+            Self::ModesOfAll => "modes of all graphs",
         })
     }
 }

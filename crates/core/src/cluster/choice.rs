@@ -7,11 +7,11 @@ use super::eigen::Pairs;
 use super::graph::Scaled;
 use super::join::{Edges, Joined};
 use super::kmeans;
-use super::modes::{Modes, modes};
 use super::neighbours::Affinity;
 use super::outcome::Candidate;
 use super::pursuit;
 use super::run::Job;
+use super::unequal::{Unequal, embedded};
 use crate::error::{Error, Result};
 use crate::observe::{self, Event};
 
@@ -39,8 +39,6 @@ const PRICE: f64 = 0.25;
 const COUNTED_PRICE: f64 = 0.5;
 /// Eigenvectors per cluster in which peaks of density are looked for: as many as clusters would show as many peaks, whatever the rows.
 const MODES_SHARE: usize = 2;
-/// How far the last peak rises above the next, at least, where peaks are clusters.
-const CONTRAST: f64 = 1.2;
 /// What part of the labels' entropy edges may lose at most for clusters to count as nearly closed, ...
 const NEARLY_CLOSED: f64 = 0.03;
 /// ... and how often the information of closed ones counts: enough for clusters of a twentieth of the rows beside one that could be cut at the
@@ -64,23 +62,19 @@ pub(crate) struct Partition {
     pub(crate) information: f64,
     /// Information, counted more often the closer clusters are to closed.
     worth: f64,
-    /// Of peaks of density: how clearly there are as many.
-    pub(crate) contrast: Option<f64>,
 }
 
 impl Partition {
-    fn of(space: &Space, recipe: Recipe, labels: Vec<u32>, clusters: usize, contrast: Option<f64>) -> Self {
+    pub(crate) fn of(space: &Space, recipe: Recipe, labels: Vec<u32>, clusters: usize) -> Self {
         let edges = space.edges(&labels, clusters);
         let information = edges.information();
-        let lost = 1.0 - information / edges.entropy().max(f64::MIN_POSITIVE);
-        let closed = (1.0 - lost / NEARLY_CLOSED).clamp(0.0, 1.0);
-        Self { recipe, labels, information, worth: information * (1.0 + (CLOSED_COUNT - 1.0) * closed), contrast }
+        let closed = (1.0 - (1.0 - edges.kept()) / NEARLY_CLOSED).clamp(0.0, 1.0);
+        Self { recipe, labels, information, worth: information * (1.0 + (CLOSED_COUNT - 1.0) * closed) }
     }
 
-    /// Whether it beats another: by information across edges, unless there are clear peaks, since information likes large clusters cut.
-    /// For the same reason that of closed clusters counts more.
+    /// Whether it beats another: by information across edges. That of closed clusters counts more, since information likes large clusters cut.
     fn beats(&self, other: &Self) -> bool {
-        (self.contrast.is_some(), self.worth) > (other.contrast.is_some(), other.worth)
+        self.worth > other.worth
     }
 }
 
@@ -99,6 +93,7 @@ pub(crate) struct Contest {
     pub(crate) tried: Vec<Candidate>,
     /// Best first.
     pub(crate) best: Vec<Entrant>,
+    pub(crate) unequal: Unequal,
 }
 
 /// Spaces among which the number of clusters may change the order.
@@ -127,33 +122,28 @@ impl Job<'_> {
         let steps = graphs.len() * (recipes.len() + usize::from(self.config.unequal));
         observe::phase(self.observer, "partition", Some(steps as u64));
         let mut best: Option<(Tie, Partition, usize)> = None;
+        let mut found = Vec::new();
         for graph in graphs {
             let tie = self.tie(&space, *graph, clusters)?;
             let mut won: Option<(Partition, usize)> = None;
             for recipe in recipes {
                 let starts = self.config.starts.min(TRIAL_STARTS);
                 let partition = self.partition(&space, &tie, *recipe, clusters, starts);
-                contest.tried.push(candidate(&partition, &tie, &space));
+                contest.tried.push(candidate(&partition, tie.neighbours, &space));
                 let beaten = best.iter().map(|b| &b.1).chain(won.iter().map(|w| &w.0));
                 if beaten.into_iter().all(|p| partition.beats(p)) {
                     won = Some((partition, contest.tried.len() - 1));
                 }
                 self.observer.event(Event::Advance { steps: 1 });
             }
-            if self.config.unequal {
-                if let Some(partition) = self.peaks(&space, &tie, clusters) {
-                    contest.tried.push(candidate(&partition, &tie, &space));
-                    let mut beaten = best.iter().map(|b| &b.1).chain(won.iter().map(|w| &w.0));
-                    let clear = partition.contrast.is_some_and(|c| c >= CONTRAST);
-                    if clear && beaten.all(|p| partition.beats(p)) {
-                        won = Some((partition, contest.tried.len() - 1));
-                    }
-                }
-                self.observer.event(Event::Advance { steps: 1 });
-            }
+            found.extend(self.config.unequal.then(|| embedded(&tie)));
             if let Some((partition, index)) = won {
                 best = Some((tie, partition, index));
             }
+        }
+        if self.config.unequal {
+            self.seek_peaks(&space, graphs, &found, clusters, contest);
+            self.observer.event(Event::Advance { steps: graphs.len() as u64 });
         }
         if let Some((tie, partition, index)) = best {
             contest.admit(Entrant { space, tie, partition, index }, most);
@@ -202,22 +192,11 @@ impl Job<'_> {
                 found.extend((recipe == Recipe::Spectral).then_some(joined).into_iter().chain([settled]));
             }
         }
-        let scored = found.into_iter().map(|labels| Partition::of(space, recipe, labels, clusters, None));
+        let scored = found.into_iter().map(|labels| Partition::of(space, recipe, labels, clusters));
         // At least one start is made.
         scored
             .reduce(|best, new| if new.beats(&best) { new } else { best })
-            .unwrap_or_else(|| Partition::of(space, recipe, vec![0; mass.len()], clusters, None))
-    }
-
-    /// The partition into peaks of density, if there are as many. Rows that represent each other may be far apart, so graphs of such
-    /// rows say nothing of density.
-    fn peaks(&self, space: &Space, tie: &Tie, clusters: usize) -> Option<Partition> {
-        if space.affinity == Affinity::Weighted {
-            return None;
-        }
-        let (points, width) = points(space, tie, Recipe::Modes, clusters);
-        let Modes { labels, contrast } = modes(&points, width, clusters)?;
-        Some(Partition::of(space, Recipe::Modes, labels, clusters, Some(contrast)))
+            .unwrap_or_else(|| Partition::of(space, recipe, vec![0; mass.len()], clusters))
     }
 
     /// The largest number of clusters considered, and the one at which the way to a partition is chosen first.
@@ -254,7 +233,7 @@ impl Job<'_> {
         observe::phase(self.observer, "count", Some(grid.len() as u64));
         let pairs = match partition.recipe {
             Recipe::Spectral => Some(spectrum(&tie.scaled.membership, space.mass(), largest, self.seed)?),
-            Recipe::Smoothed | Recipe::Modes => None,
+            _ => None,
         };
         let fixed = points(space, tie, Recipe::Smoothed, 0);
         let points = |k: usize| match &pairs {
@@ -276,17 +255,11 @@ impl Job<'_> {
 fn points(space: &Space, tie: &Tie, recipe: Recipe, clusters: usize) -> (Vec<f32>, usize) {
     match recipe {
         Recipe::Spectral => (spectral_points(&tie.pairs, clusters), clusters),
-        Recipe::Modes => {
-            let count = tie.pairs.values.len();
-            (spectral_points(&tie.pairs, count), count)
-        }
-        Recipe::Smoothed => {
-            (smoothed_points(&tie.scaled.membership, &space.rows, space.n_rows_out()), space.n_rows_out())
-        }
+        _ => (smoothed_points(&tie.scaled.membership, &space.rows, space.n_rows_out()), space.n_rows_out()),
     }
 }
 
-fn candidate(partition: &Partition, tie: &Tie, space: &Space) -> Candidate {
+pub(crate) fn candidate(partition: &Partition, neighbours: usize, space: &Space) -> Candidate {
     Candidate {
         preparation: space.name.clone(),
         affinity: match space.affinity {
@@ -296,10 +269,12 @@ fn candidate(partition: &Partition, tie: &Tie, space: &Space) -> Candidate {
             Affinity::Pursuit => AffinityKind::Pursuit,
         }
         .to_string(),
-        neighbours: tie.neighbours,
+        neighbours,
         recipe: partition.recipe.to_string(),
         information: partition.information,
-        contrast: partition.contrast,
+        contrast: None,
+        kept: None,
+        agreement: None,
         labels: partition.labels.clone(),
     }
 }

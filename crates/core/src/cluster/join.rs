@@ -47,6 +47,11 @@ impl Edges {
         self.shares.iter().map(|s| x_ln_x(*s)).sum::<f64>() + 2.0 * self.entropy()
     }
 
+    /// Share of that entropy which is information; nothing of nothing.
+    pub(crate) fn kept(&self) -> f64 {
+        self.information() / self.entropy().max(f64::MIN_POSITIVE)
+    }
+
     /// Entropy of the label at an end of an edge, nats.
     pub(crate) fn entropy(&self) -> f64 {
         -self.ends().into_iter().map(x_ln_x).sum::<f64>()

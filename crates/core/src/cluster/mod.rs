@@ -35,6 +35,7 @@ mod run;
 mod scatter;
 mod score;
 mod trained;
+mod unequal;
 
 pub use backbone::{Backbone, Convolution};
 pub use candidates::Recipe;

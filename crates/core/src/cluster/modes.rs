@@ -22,6 +22,8 @@ pub(crate) struct Modes {
     pub(crate) labels: Vec<u32>,
     /// Prominence of the least of the peaks over that of the next, which is none: how clearly there are that many.
     pub(crate) contrast: f64,
+    /// Whether no path leads from one to another.
+    pub(crate) apart: bool,
 }
 
 /// A peak that is joined to a higher one.
@@ -139,7 +141,7 @@ impl Landscape {
             }
             kept.partition_point(|k| *k < at) as u32
         });
-        Some(Modes { labels: labels.collect(), contrast })
+        Some(Modes { labels: labels.collect(), contrast, apart: needed == 0 })
     }
 }
 

@@ -49,11 +49,17 @@ pub struct Candidate {
     pub neighbours: usize,
     /// How the graph became points.
     pub recipe: String,
-    /// Mutual information across edges, nats; the largest is chosen, of clear peaks of density first.
+    /// Mutual information across edges, nats; the largest is chosen, unless peaks of density win.
     pub information: f64,
-    /// Of peaks of density: how far the last rises above the next, as a ratio. From 1.2 on they are clear.
+    /// Of peaks of density: how far the last rises above the next, as a ratio.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contrast: Option<f64>,
+    /// Where peaks of density are sought: share of the entropy of labels that is information across the edges of all preparations, on average.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<f64>,
+    /// There, too: mean NMI with other partitions, of peaks with peaks and of others with others. The largest sum of both says which win.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<f64>,
     /// Its labels, before neighbours vote.
     #[serde(skip)]
     pub labels: Vec<u32>,

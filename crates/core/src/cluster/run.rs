@@ -180,6 +180,12 @@ impl<'a> Job<'a> {
         for (source, preparation, affinity) in self.spaces() {
             self.enter(self.space(source, preparation, affinity)?, clusters, graphs, &mut contest, most)?;
         }
+        if self.config.unequal {
+            // Spaces of self-representation have no peaks.
+            let all: Vec<_> = self.spaces().into_iter().filter(|s| s.2 != AffinityKind::LeastSquares).collect();
+            let space = |at: usize| self.space(all[at].0, all[at].1, all[at].2);
+            self.let_peaks_win(&mut contest, clusters, space)?;
+        }
         Ok(contest)
     }
 
@@ -227,11 +233,12 @@ impl<'a> Job<'a> {
 
     /// Labels all rows by the winner's votes and says what the clusters are like.
     pub(crate) fn finish(&self, contest: Contest, clusters: usize, count: Option<Count>) -> Result<Outcome> {
-        let Contest { tried: candidates, best } = contest;
+        let Contest { tried: candidates, best, .. } = contest;
         // There is at least one space, and every information is a number.
         let winner = best.into_iter().next().ok_or(Error::AllZero)?;
         let Entrant { space, tie, mut partition, index: chosen } = winner;
-        if partition.recipe != Recipe::Modes && self.config.starts > super::choice::TRIAL_STARTS {
+        let peaks = matches!(partition.recipe, Recipe::Modes | Recipe::ModesOfAll);
+        if !peaks && self.config.starts > super::choice::TRIAL_STARTS {
             partition = self.partition(&space, &tie, partition.recipe, clusters, self.config.starts);
         }
         observe::phase(self.observer, "label", None);

@@ -28,6 +28,11 @@ pub fn agreement(labels: &[u32], truth: &[u32]) -> Agreement {
     Agreement { accuracy: table.accuracy(), nmi: table.nmi(), ari: table.ari() }
 }
 
+/// Mutual information of two labellings over their mean entropy.
+pub(crate) fn nmi(a: &[u32], b: &[u32]) -> f64 {
+    Table::of(a, b).nmi()
+}
+
 /// Counts of every pair of labels.
 struct Table {
     counts: Vec<f64>,

@@ -100,8 +100,11 @@ impl Job<'_> {
         let graphs = self.graphs();
         let largest = graphs.iter().map(|g| g.0).max().unwrap_or(1);
         let mut contest = Contest::default();
-        let space = Space::learned(&transform, &head, &rows, &self.mass, largest);
-        self.enter(space, clusters, &graphs, &mut contest, 1)?;
+        let space = || Space::learned(&transform, &head, &rows, &self.mass, largest);
+        self.enter(space(), clusters, &graphs, &mut contest, 1)?;
+        if self.config.unequal {
+            self.let_peaks_win(&mut contest, clusters, |_| Ok(space()))?;
+        }
         let mut trained = self.finish(contest, clusters, projected.summary.count.clone())?;
         let features = learner.linearize(&problem, &gather(&trained.labels, 1, &used), clusters)?;
         self.represent(&mut trained, features, &rows)?;

@@ -1,0 +1,203 @@
+//! Clusters of very different sizes: peaks of density against cuts, judged by the edges of all spaces and by each other.
+//!
+//! Information across edges is at most the entropy of the labels, so it likes clusters of one size: large ones cut, small ones joined.
+//! Here the *share* of that entropy counts which edges keep. It is measured in every space, since that of a partition's own space likes what
+//! happens to be in it, and peaks that are there come back in other graphs, which is their *agreement*. The sum of both decides.
+
+use rayon::prelude::*;
+
+use super::candidates::{Recipe, Space, edges, spectral_points};
+use super::choice::{Contest, Entrant, Partition, Tie, candidate};
+use super::modes::modes;
+use super::neighbours::{Affinity, Neighbours};
+use super::run::Job;
+use super::score::nmi;
+use crate::error::Result;
+
+/// What is kept of spaces and graphs after they have been tried.
+#[derive(Default)]
+pub(crate) struct Unequal {
+    /// The nearest rows of each, in every space.
+    near: Vec<Neighbours>,
+    peaks: Vec<Peaks>,
+}
+
+/// A partition into peaks of density.
+struct Peaks {
+    /// Among the candidates.
+    index: usize,
+    space: usize,
+    graph: (usize, f64),
+    recipe: Recipe,
+    /// Whether no path leads from one to another.
+    apart: bool,
+}
+
+/// What speaks for a partition.
+struct Evidence {
+    /// Share of the entropy of labels that is information across edges, mean of all spaces.
+    kept: f64,
+    /// Mean NMI with the other partitions of its kind.
+    agreement: f64,
+}
+
+/// Eigenvectors of several graphs, and how many of each.
+pub(crate) type Embedded = (Vec<f32>, usize);
+
+/// Unit rows of all eigenvectors of a graph, for peaks of density.
+pub(crate) fn embedded(tie: &Tie) -> Embedded {
+    let count = tie.pairs.values.len();
+    (spectral_points(&tie.pairs, count), count)
+}
+
+/// Eigenvectors of all graphs side by side: products are means of those of the graphs.
+fn side_by_side(graphs: &[Embedded]) -> Embedded {
+    let width = graphs.iter().map(|g| g.1).sum();
+    let n = graphs.first().map_or(0, |g| g.0.len() / g.1);
+    let scale = (graphs.len() as f32).sqrt().recip();
+    let row = |i: usize| graphs.iter().flat_map(move |(points, d)| &points[i * d..(i + 1) * d]);
+    ((0..n).flat_map(row).map(|v| v * scale).collect(), width)
+}
+
+impl Job<'_> {
+    /// Adds the partitions of a space into peaks of density, of every graph and of all graphs together. Rows that represent each
+    /// other may be far apart, so graphs of such rows say nothing of density.
+    pub(crate) fn seek_peaks(
+        &self,
+        space: &Space,
+        graphs: &[(usize, f64)],
+        found: &[Embedded],
+        clusters: usize,
+        contest: &mut Contest,
+    ) {
+        if space.affinity == Affinity::Weighted {
+            return;
+        }
+        let together = (found.len() > 1).then(|| side_by_side(found));
+        // What is found in all graphs votes along the edges of the first.
+        let ways = found.iter().zip(graphs).map(|(points, graph)| (points, *graph, Recipe::Modes));
+        let ways = ways.chain(together.iter().map(|points| (points, graphs[0], Recipe::ModesOfAll)));
+        let at = contest.unequal.near.len();
+        for ((points, width), graph, recipe) in ways {
+            let Some(found) = modes(points, *width, clusters) else { continue };
+            let partition = Partition::of(space, recipe, found.labels, clusters);
+            let mut tried = candidate(&partition, graph.0, space);
+            tried.contrast = Some(found.contrast);
+            let index = contest.tried.len();
+            contest.unequal.peaks.push(Peaks { index, space: at, graph, recipe, apart: found.apart });
+            contest.tried.push(tried);
+        }
+        contest.unequal.near.push(space.scored_neighbours());
+    }
+
+    /// Lets the best peaks win where more speaks for them than for any other partition, or where no path leads from one to another;
+    /// `space` makes their space anew.
+    pub(crate) fn let_peaks_win(
+        &self,
+        contest: &mut Contest,
+        clusters: usize,
+        space: impl Fn(usize) -> Result<Space>,
+    ) -> Result<()> {
+        let Unequal { near, peaks } = std::mem::take(&mut contest.unequal);
+        let of_peaks: Vec<usize> = peaks.iter().map(|p| p.index).collect();
+        let others: Vec<usize> = (0..contest.tried.len()).filter(|i| !of_peaks.contains(i)).collect();
+        let [peaked, other] = [of_peaks, others].map(|family| self.evidence(&near, &family, clusters, contest));
+        // A partition that is the only one of its kind has nothing to agree with.
+        let compared = peaked.len().min(other.len()) > 1;
+        let worth = |e: &Evidence| e.kept + if compared { e.agreement } else { 0.0 };
+        let most = other.iter().map(worth).fold(f64::NEG_INFINITY, f64::max);
+        // Of equals the first.
+        let ranked = peaks.iter().zip(&peaked).map(|(p, e)| (p.apart, worth(e), p));
+        let best = ranked.reduce(|best, new| if (new.0, new.1) > (best.0, best.1) { new } else { best });
+        let Some((_, _, best)) = best.filter(|(apart, worth, _)| *apart || *worth > most) else { return Ok(()) };
+        let space = space(best.space)?;
+        let tie = self.tie(&space, best.graph, clusters)?;
+        let labels = contest.tried[best.index].labels.clone();
+        let partition = Partition::of(&space, best.recipe, labels, clusters);
+        contest.best = vec![Entrant { space, tie, partition, index: best.index }];
+        Ok(())
+    }
+
+    /// What speaks for each of some candidates; it is noted with them. Cost: a pass over two labels per row and pair of candidates.
+    fn evidence(&self, near: &[Neighbours], family: &[usize], clusters: usize, contest: &mut Contest) -> Vec<Evidence> {
+        let labels = |i: usize| &contest.tried[family[i]].labels;
+        let count = family.len();
+        let all: Vec<Evidence> = (0..count)
+            .into_par_iter()
+            .map(|i| {
+                let shares = near.iter().map(|near| edges(near, &self.mass, false, labels(i), clusters).kept());
+                let others = (0..count).filter(|j| *j != i).map(|j| nmi(labels(i), labels(j)));
+                Evidence {
+                    kept: shares.sum::<f64>() / near.len().max(1) as f64,
+                    agreement: others.sum::<f64>() / count.saturating_sub(1).max(1) as f64,
+                }
+            })
+            .collect();
+        for (i, evidence) in family.iter().zip(&all) {
+            (contest.tried[*i].kept, contest.tried[*i].agreement) = (Some(evidence.kept), Some(evidence.agreement));
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Silent;
+    use crate::cluster::prepare::to_unit;
+    use crate::cluster::{Clusters, Config, Features, Outcome, agreement, run};
+    use crate::draw::Stream;
+
+    /// Rows of ever smaller classes: each along a piece of a circle in a plane of its own, with noise.
+    fn arcs(sizes: &[usize], noise: f64) -> (Vec<f32>, Vec<u32>) {
+        let d = 2 * sizes.len();
+        let mut rng = Stream::new(5, "arcs").rng(0);
+        let (mut rows, mut truth) = (Vec::new(), Vec::new());
+        for (c, size) in sizes.iter().enumerate() {
+            for _ in 0..*size {
+                let along = 0.5 * rng.normal();
+                let mut row: Vec<f32> = (0..d).map(|_| (noise * rng.normal()) as f32).collect();
+                row[2 * c] += along.cos() as f32;
+                row[2 * c + 1] += along.sin() as f32;
+                to_unit(&mut row);
+                rows.extend(row);
+                truth.push(c as u32);
+            }
+        }
+        (rows, truth)
+    }
+
+    fn found(rows: &[f32], d: usize, config: &Config) -> Outcome {
+        run(&Features::new(rows, d).unwrap(), config, 0, &Silent).unwrap()
+    }
+
+    #[test]
+    fn of_classes_of_falling_size_none_is_cut() {
+        let sizes = [640, 320, 160, 80, 40, 20];
+        let (rows, truth) = arcs(&sizes, 0.25);
+        for neighbours in [None, Some(12)] {
+            let config = Config { clusters: Clusters::Fixed(6), unequal: true, neighbours, ..Config::default() };
+            let outcome = found(&rows, 12, &config);
+            let accuracy = agreement(&outcome.labels, &truth).accuracy;
+            assert!(accuracy > 0.97, "{neighbours:?}: {accuracy}");
+            let chosen = &outcome.summary.candidates[outcome.summary.chosen];
+            assert!(chosen.contrast.is_some() && chosen.kept > Some(0.5), "{chosen:?}");
+        }
+        let plain = found(&rows, 12, &Config { clusters: Clusters::Fixed(6), ..Config::default() });
+        assert!(agreement(&plain.labels, &truth).accuracy < 0.9);
+        assert!(plain.summary.candidates.iter().all(|c| c.kept.is_none() && c.agreement.is_none()));
+    }
+
+    #[test]
+    fn a_single_way_is_compared_by_its_edges_alone() {
+        let (rows, truth) = arcs(&[500, 60, 20], 0.2);
+        let (clusters, affinity) = (Clusters::Fixed(3), Some(crate::cluster::AffinityKind::Cosine));
+        let config = Config { clusters, affinity, neighbours: Some(12), unequal: true, ..Config::default() };
+        let outcome = found(&rows, 6, &config);
+        let peaks: Vec<usize> = (0..outcome.summary.candidates.len())
+            .filter(|i| outcome.summary.candidates[*i].contrast.is_some())
+            .collect();
+        assert_eq!(peaks, [outcome.summary.chosen]);
+        let accuracy = agreement(&outcome.labels, &truth).accuracy;
+        assert!(accuracy > 0.97, "{accuracy}");
+    }
+}
