@@ -233,7 +233,7 @@ impl Job<'_> {
         observe::phase(self.observer, "count", Some(grid.len() as u64));
         let pairs = match partition.recipe {
             Recipe::Spectral => Some(spectrum(&tie.scaled.membership, space.mass(), largest, self.seed)?),
-            _ => None,
+            Recipe::Smoothed | Recipe::Modes | Recipe::ModesOfAll => None,
         };
         let fixed = points(space, tie, Recipe::Smoothed, 0);
         let points = |k: usize| match &pairs {
@@ -255,7 +255,10 @@ impl Job<'_> {
 fn points(space: &Space, tie: &Tie, recipe: Recipe, clusters: usize) -> (Vec<f32>, usize) {
     match recipe {
         Recipe::Spectral => (spectral_points(&tie.pairs, clusters), clusters),
-        _ => (smoothed_points(&tie.scaled.membership, &space.rows, space.n_rows_out()), space.n_rows_out()),
+        Recipe::Modes | Recipe::ModesOfAll => embedded(tie),
+        Recipe::Smoothed => {
+            (smoothed_points(&tie.scaled.membership, &space.rows, space.n_rows_out()), space.n_rows_out())
+        }
     }
 }
 

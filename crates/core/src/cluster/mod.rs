@@ -4,7 +4,8 @@
 //! manifold linearizing and clustering", ICCV 2023; Lim, Vidal, Haeffele, "Doubly stochastic subspace clustering", 2020) on a graph of
 //! exact nearest neighbours with a temperature per row. Its leading eigenvectors, or the rows averaged over their neighbours, are
 //! clustered by k-means. Which preparation of the rows, which graph and which of the two is chosen without labels: by the
-//! mutual information across the edges of the graph of nearest rows.
+//! mutual information across the edges of the graph of nearest rows. For sizes that differ, peaks of density (`modes`) compete with
+//! k-means, and `unequal` judges them.
 //!
 //! `run` tells the story of a run, `choice` what is tried and what wins, `trained` how a trained head is judged against it, `outcome`
 //! what is handed back. Rows may have weights: a row then counts like so many rows in means, directions, membership, k-means, coding

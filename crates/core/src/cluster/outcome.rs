@@ -54,7 +54,7 @@ pub struct Candidate {
     /// Of peaks of density: how far the last rises above the next, as a ratio.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contrast: Option<f64>,
-    /// Where peaks of density are sought: share of the entropy of labels that is information across the edges of all preparations, on average.
+    /// Where there are peaks of density: share of the entropy of labels that is information across the edges of all preparations but least squares, on average.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<f64>,
     /// There, too: mean NMI with other partitions, of peaks with peaks and of others with others. The largest sum of both says which win.

@@ -181,8 +181,7 @@ impl<'a> Job<'a> {
             self.enter(self.space(source, preparation, affinity)?, clusters, graphs, &mut contest, most)?;
         }
         if self.config.unequal {
-            // Spaces of self-representation have no peaks.
-            let all: Vec<_> = self.spaces().into_iter().filter(|s| s.2 != AffinityKind::LeastSquares).collect();
+            let all = self.spaces();
             let space = |at: usize| self.space(all[at].0, all[at].1, all[at].2);
             self.let_peaks_win(&mut contest, clusters, space)?;
         }

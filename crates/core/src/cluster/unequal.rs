@@ -17,7 +17,9 @@ use crate::error::Result;
 /// What is kept of spaces and graphs after they have been tried.
 #[derive(Default)]
 pub(crate) struct Unequal {
-    /// The nearest rows of each, in every space.
+    /// How many have been tried.
+    spaces: usize,
+    /// The nearest rows of each, in every space in which near rows are alike.
     near: Vec<Neighbours>,
     peaks: Vec<Peaks>,
 }
@@ -26,6 +28,7 @@ pub(crate) struct Unequal {
 struct Peaks {
     /// Among the candidates.
     index: usize,
+    /// Among all spaces.
     space: usize,
     graph: (usize, f64),
     recipe: Recipe,
@@ -35,7 +38,7 @@ struct Peaks {
 
 /// What speaks for a partition.
 struct Evidence {
-    /// Share of the entropy of labels that is information across edges, mean of all spaces.
+    /// Share of the entropy of labels that is information across edges, mean of those spaces.
     kept: f64,
     /// Mean NMI with the other partitions of its kind.
     agreement: f64,
@@ -70,6 +73,8 @@ impl Job<'_> {
         clusters: usize,
         contest: &mut Contest,
     ) {
+        let at = contest.unequal.spaces;
+        contest.unequal.spaces += 1;
         if space.affinity == Affinity::Weighted {
             return;
         }
@@ -77,7 +82,6 @@ impl Job<'_> {
         // What is found in all graphs votes along the edges of the first.
         let ways = found.iter().zip(graphs).map(|(points, graph)| (points, *graph, Recipe::Modes));
         let ways = ways.chain(together.iter().map(|points| (points, graphs[0], Recipe::ModesOfAll)));
-        let at = contest.unequal.near.len();
         for ((points, width), graph, recipe) in ways {
             let Some(found) = modes(points, *width, clusters) else { continue };
             let partition = Partition::of(space, recipe, found.labels, clusters);
@@ -98,10 +102,13 @@ impl Job<'_> {
         clusters: usize,
         space: impl Fn(usize) -> Result<Space>,
     ) -> Result<()> {
-        let Unequal { near, peaks } = std::mem::take(&mut contest.unequal);
-        let of_peaks: Vec<usize> = peaks.iter().map(|p| p.index).collect();
-        let others: Vec<usize> = (0..contest.tried.len()).filter(|i| !of_peaks.contains(i)).collect();
-        let [peaked, other] = [of_peaks, others].map(|family| self.evidence(&near, &family, clusters, contest));
+        let Unequal { near, peaks, .. } = std::mem::take(&mut contest.unequal);
+        if peaks.is_empty() {
+            return Ok(());
+        }
+        let (of_peaks, others) = (0..contest.tried.len()).partition(|i| contest.tried[*i].contrast.is_some());
+        let [peaked, other] =
+            [of_peaks, others].map(|family: Vec<usize>| self.evidence(&near, &family, clusters, contest));
         // A partition that is the only one of its kind has nothing to agree with.
         let compared = peaked.len().min(other.len()) > 1;
         let worth = |e: &Evidence| e.kept + if compared { e.agreement } else { 0.0 };
@@ -128,7 +135,7 @@ impl Job<'_> {
                 let shares = near.iter().map(|near| edges(near, &self.mass, false, labels(i), clusters).kept());
                 let others = (0..count).filter(|j| *j != i).map(|j| nmi(labels(i), labels(j)));
                 Evidence {
-                    kept: shares.sum::<f64>() / near.len().max(1) as f64,
+                    kept: shares.sum::<f64>() / near.len() as f64,
                     agreement: others.sum::<f64>() / count.saturating_sub(1).max(1) as f64,
                 }
             })
