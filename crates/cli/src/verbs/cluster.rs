@@ -65,7 +65,7 @@ pub(crate) struct Args {
     /// graphs and other peaks speak for them (needs --clusters K)
     #[arg(long)]
     unequal: bool,
-    /// Neighbours per row of the graph [default: 15 and 64 are tried]
+    /// Neighbours per row of the graph [default: 7, 15 and 64 are tried]
     #[arg(long, value_name = "N")]
     neighbours: Option<usize>,
     /// The most clusters that auto considers [default: an eighth of the rows, at most 200]
