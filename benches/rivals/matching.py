@@ -1,6 +1,6 @@
 """Weight matching and merging against NumPy + SciPy, the `lapjv` and `lap` packages and mergekit, where they are installed.
 
-    python benches/rivals/matching.py [--data DIR] [--width 2048] [--lap 4096] [--quick] [--only matching|merging] [--threads N] [--out DIR]
+    python benches/rivals/matching.py [--data DIR] [--width 2048] [--lap 4096] [--quick] [--only matching|assignments|merging] [--threads N] [--out DIR]
 
 writes run.json and summary.md to benches/runs/<date>-merge/. The rival of `subspan match` is coordinate descent as published,
 written here on its own: the full Gram matrix of every layer in every sweep, SciPy's linear_sum_assignment, acceptance by the
@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import machine  # noqa: E402
+from assignments import assignments, made_up  # noqa: E402
 
 ROOT = HERE.parents[1]
 PROGRAM = ROOT / "target" / "release" / "subspan"
@@ -222,51 +223,6 @@ def match(name, a_path, b_path, kind, trace, threads):
         "times_faster_by_round": faster, "times_faster_by_shortest_runs": shortest}}
 
 
-def contestants():
-    """Other assignment solvers that are installed: name -> function of a cost matrix that gives the columns."""
-    found = {"scipy": lambda c: linear_sum_assignment(c)[1]}
-    try:
-        from lapjv import lapjv
-
-        found["lapjv"] = lambda c: lapjv(c)[0]
-    except ImportError:
-        say("lapjv is not installed")
-    try:
-        import lap
-
-        found["lapx"] = lambda c: lap.lapjv(c)[1]
-    except ImportError:
-        say("lapx is not installed")
-    return found
-
-
-def assignments(name, matrices, repeats):
-    """Cold and warm seconds of Subspan, cold seconds of the others, in all."""
-    say(f"{name}: {len(matrices)} assignment problems")
-    values = {}
-    seconds = {}
-    for rival, solve in contestants().items():
-        runs = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            columns = [solve(c) for c in matrices]
-            runs.append(time.perf_counter() - start)
-        seconds[rival] = runs
-        values[rival] = [float(c[np.arange(len(j)), j].sum(dtype=np.float64)) for c, j in zip(matrices, columns)]
-    with tempfile.TemporaryDirectory() as folder:
-        files = []
-        for k, matrix in enumerate(matrices):
-            files.append(str(Path(folder) / f"{k}.npy"))
-            np.save(files[-1], matrix)
-        out = subprocess.run([str(BENCHES), "lap", str(repeats), *files], check=True, capture_output=True).stdout
-    own = json.loads(out)
-    seconds["subspan, cold"] = [sum(run) for run in own["cold"]]
-    seconds["subspan, warm"] = [sum(run) for run in own["warm"]]
-    scale = max(abs(v) for v in values["scipy"]) or 1.0
-    off = max(abs(v - s) for pair, s in zip(own["values"], values["scipy"]) for v in pair) / scale
-    return {"name": name, "seconds": seconds, "largest_value_difference": off, "certified": own["certified"]}
-
-
 def merging(folder, megabytes):
     """A plain mean of two bfloat16 files against copying the output.
 
@@ -412,12 +368,6 @@ def random_resnet(path, width, seed):
     write(path, tensors)
 
 
-def gauss(n, seed):
-    """Minus the Gram matrix of independent Gaussian weights."""
-    rng = np.random.default_rng(seed)
-    return -(rng.standard_normal((n, 512), np.float32) @ rng.standard_normal((n, 512), np.float32).T)
-
-
 def summary(run):
     lines = ["# Matching and merging", "", f"`{run['command']}`, {run['date']}, {run['machine']['cpu']}.", ""]
     median = lambda v: sorted(v)[len(v) // 2]
@@ -448,7 +398,7 @@ def main():
     parser.add_argument("--megabytes", type=int, default=1024)
     parser.add_argument("--quick", action="store_true", help="small sizes: width 256, n 512, 64 MB")
     parser.add_argument("--threads", type=int, help="threads of ours; NumPy's are those of OPENBLAS_NUM_THREADS")
-    parser.add_argument("--only", choices=("matching", "merging"), help="leave out the rest")
+    parser.add_argument("--only", choices=("matching", "assignments", "merging"), help="leave out the rest")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.quick:
@@ -478,16 +428,14 @@ def main():
         for k, path in enumerate(wide):
             random_resnet(path, options.width // 16, k)
         pairs.append((f"random ResNet-20 of width {options.width // 16}", *wide, "resnet"))
-        for name, a, b, kind in pairs if options.only != "merging" else []:
+        for name, a, b, kind in pairs if options.only in (None, "matching") else []:
             trace = []
             run["matching"].append(match(name, a, b, kind, trace, options.threads))
             if not options.only:
-                run["assignments"].append(assignments(f"recorded while matching {name}", trace, 3))
-        if not options.only:
-            uniform = np.random.default_rng(0).random((options.lap, options.lap), np.float32)
-            run["assignments"].append(assignments(f"uniform, n = {options.lap}", [uniform], 3))
-            run["assignments"].append(assignments(f"gauss, n = {options.lap}", [gauss(options.lap, 0)], 3))
-        if options.only != "matching":
+                run["assignments"].append(assignments(BENCHES, f"recorded while matching {name}", trace, 3))
+        if options.only in (None, "assignments"):
+            run["assignments"] += [assignments(BENCHES, name, [costs], 3) for name, costs in made_up(options.lap)]
+        if options.only in (None, "merging"):
             run["merging"].append(merging(folder, options.megabytes))
             beside = against_mergekit(folder, 2 if options.quick else 8)
             run["merging"] += [beside] if beside else []

@@ -3,7 +3,7 @@
 //! Numbers `u`, `v` with `c_ij ≥ u_i + v_j` (feasible duals) bound every assignment's cost from below by `Σu + Σv`, so an
 //! assignment that reaches the bound is optimal. The solver looks for both at once (R. Jonker, A. Volgenant, "A shortest
 //! augmenting path algorithm for dense and sparse linear assignment problems", Computing 38, 1987): reductions assign most rows
-//! cheaply, shortest augmenting paths the others. Large square problems are first solved among each row's cheapest edges, whose duals are then
+//! cheaply, shortest augmenting paths the others, or all if reductions get nowhere. Large square problems are first solved among each row's cheapest edges, whose duals are then
 //! checked against the whole matrix; only rows that fail are searched for there.
 //!
 //! **Warm start.** For *any* `v`, `u_i = min_j (c_ij − v_j)` is feasible. So the `v` of a similar problem costs one pass over the
@@ -223,10 +223,12 @@ where
         let mut state = C::search(self, state, cold);
         let mut certificate = self.certify(&state.columns, &state.duals, largest);
         if !certificate.holds() {
-            if !self.is_square() {
+            // Duals beyond single precision are no start.
+            let cold = !self.is_square() || state.duals.iter().any(|v| !v.is_finite());
+            if cold {
                 state = State { columns: vec![FREE; self.n_rows], duals: vec![0.0; self.n_cols], ..state };
             }
-            state = self.search::<f64>(state, !self.is_square());
+            state = self.search::<f64>(state, cold);
             certificate = self.certify(&state.columns, &state.duals, largest);
         }
         (state, certificate)

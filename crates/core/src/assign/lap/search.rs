@@ -21,6 +21,9 @@ const EASY_SHARE: usize = 8;
 const CANDIDATE_ROWS: usize = 16;
 /// ... which are chosen anew at most so many times.
 const CANDIDATE_ROUNDS: usize = 3;
+/// Where more rows than one of so many are left by all reductions, most want the same columns. What those were bid down to is a
+/// worse start for the searches than nothing.
+const CONTESTED_SHARE: usize = 4;
 /// Matrices of at least this side are scanned row by row in parallel where rows are independent.
 const PARALLEL_SIDE: usize = 512;
 
@@ -74,8 +77,20 @@ where
             free = self.keep_cheapest();
         }
         free = self.reduce_rows(free, REDUCTION_PASSES, REDUCTION_STEPS * problem.n_rows, scan);
+        if cold && square && free.len() > problem.n_rows / CONTESTED_SHARE {
+            free = self.start_over();
+        }
         self.searches += free.len();
-        free.into_iter().for_each(|row| self.augment(row));
+        let mut open: Vec<usize> = (0..problem.n_cols).filter(|j| self.rows[*j] == FREE).collect();
+        free.into_iter().for_each(|row| self.augment(row, &mut open));
+    }
+
+    /// Forgets all: no row has a column, no column a dual.
+    fn start_over(&mut self) -> Vec<usize> {
+        self.duals.fill(T::default());
+        self.columns.fill(FREE);
+        self.rows.fill(FREE);
+        (0..self.problem.n_rows).collect()
     }
 
     fn assign(&mut self, row: usize, column: usize) {
@@ -204,8 +219,9 @@ where
         Some(row)
     }
 
-    /// A shortest augmenting path from a free row.
-    fn augment(&mut self, start: usize) {
+    /// A shortest augmenting path from a free row to one of the columns without a row, which it is taken from. Of columns as near as
+    /// each other those without a row come first: where many edges cost the same, a search would go through all the others.
+    fn augment(&mut self, start: usize, open: &mut Vec<usize>) {
         let problem = self.problem;
         let mut frontier = std::mem::take(&mut self.frontier);
         frontier.start(&self.duals);
@@ -213,8 +229,12 @@ where
         let (mut row, mut base) = (start, T::default());
         let (end, length) = loop {
             let (column, distance) = frontier.relax(row, problem.row(row), base);
-            if self.rows[column] == FREE {
-                break (column, distance);
+            let found = match self.rows[column] {
+                FREE => open.iter().position(|j| *j == column),
+                _ => open.iter().position(|j| frontier.distance[*j] <= distance),
+            };
+            if let Some(at) = found {
+                break (open.swap_remove(at), distance);
             }
             scanned.push((column, distance));
             frontier.close(column);

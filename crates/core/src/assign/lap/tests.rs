@@ -102,7 +102,11 @@ fn costs_made_to_be_hard_are_solved() {
         (0..n * n).map(|k| 2f64.powi(-((k / n) as i32)) * 3f64.powi(-((k % n) as i32 % 30))).collect();
     let equal = vec![7.0; n * n];
     let ties: Vec<f64> = uniform(n, 1).iter().map(|c| (c * 3.0).floor()).collect();
-    for costs in [product, geometric, equal, ties] {
+    // A third of the rows and of the columns at no cost, and costs without a mean.
+    let dead = |k: usize| k / n % 3 == 0 || k % n % 3 == 0;
+    let dead: Vec<f64> = uniform(n, 2).iter().enumerate().map(|(k, c)| if dead(k) { 0.0 } else { c - 0.5 }).collect();
+    let heavy: Vec<f64> = uniform(n, 3).iter().map(|c| (std::f64::consts::PI * (c - 0.5)).tan()).collect();
+    for costs in [product, geometric, equal, ties, dead, heavy] {
         let double = minimize(&costs, n, None).unwrap();
         let float = minimize(&single(&costs), n, None).unwrap();
         for found in [&double, &float] {
@@ -176,6 +180,19 @@ fn small_and_bad_inputs() {
         let error = minimize(&[0.0, 0.0, 0.0, bad], 2, None).unwrap_err();
         assert_eq!(error, LapError::NonFinite { row: 1, column: 1 });
     }
+}
+
+#[test]
+fn costs_near_the_largest_number_are_solved() {
+    let n = 40;
+    for big in [1e30, 3e38] {
+        let costs: Vec<f32> = uniform(n, 3).iter().map(|c| (big * (2.0 * c - 1.0)) as f32).collect();
+        let found = minimize(&costs, n, None).unwrap();
+        assert_permutation(&found.columns);
+        assert!(found.certificate.holds(), "{big}: {:?}", found.certificate);
+    }
+    let costs: Vec<f64> = uniform(n, 3).iter().map(|c| 1.7e308 * (2.0 * c - 1.0)).collect();
+    assert_permutation(&minimize(&costs, n, None).unwrap().columns);
 }
 
 #[test]
