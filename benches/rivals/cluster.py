@@ -4,8 +4,8 @@
 
 DIR holds `mnist/`, `subspace/`, `text/` and `features/` as described in its own manifest; nothing of it is kept. Every set is clustered with
 the number of classes given and, with --auto, without. Rivals get the rows centred and unit (as ours do), and the better of that and
-half-whitened PCA for kNN-spectral; on unions of subspaces also SSC-OMP. Where ours gets features of images (--features), k-means and the mixture
-get those, too, as the winning preparation has them ("same_features"). Generated sets are drawn anew with every seed. Medians and worst
+half-whitened PCA for kNN-spectral, scikit-learn's and with eigenvectors' rows brought to length one; SSC-OMP and EnSC get up to 6,000 unit rows, centred and not. Where ours gets features of images (--features), k-means, the
+mixture and EnSC get those, too, as the winning preparation has them ("same_features"). Generated sets are drawn anew with every seed. Medians and worst
 cases over seeds go to run.json.
 """
 
@@ -21,18 +21,17 @@ from pathlib import Path
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from sklearn.cluster import HDBSCAN, KMeans, SpectralClustering
+from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
-from sklearn.linear_model import orthogonal_mp_gram
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.mixture import GaussianMixture
-from sklearn.neighbors import kneighbors_graph
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import machine  # noqa: E402
+from self_expressive import elastic_net, nearest, pursuits, scikit_spectral, spectral  # noqa: E402
 
 ROOT = HERE.parents[1]
 
@@ -218,20 +217,6 @@ def ours(folder, clusters, flags, seed, binary=BINARY):
     return out | {"seconds": record["seconds"]["total"], "peak_rss_bytes": record["peak_rss_bytes"]}
 
 
-def ssc_omp(x, clusters, seed, steps=6):
-    """Sparse subspace clustering by orthogonal matching pursuit (You, Robinson, Vidal, CVPR 2016), on unit rows as they are."""
-    rows = unit(x.astype(np.float64))
-    n = len(rows)
-    gram = rows @ rows.T
-    found = np.zeros((n, n))
-    for i in range(n):
-        others = np.delete(np.arange(n), i)
-        found[i, others] = orthogonal_mp_gram(gram[np.ix_(others, others)], gram[others, i], n_nonzero_coefs=min(steps, n - 1))
-    found = np.abs(found) / np.maximum(np.abs(found).max(1, keepdims=True), 1e-12)
-    graph = found + found.T
-    return SpectralClustering(clusters, affinity="precomputed", random_state=seed, assign_labels="kmeans").fit_predict(graph)
-
-
 def rivals(name, x, prepared, truth, clusters, seed, only=None):
     rows = unit(x - x.mean(0))
     if rows.shape[1] > 256 and len(rows) > 256:
@@ -239,10 +224,11 @@ def rivals(name, x, prepared, truth, clusters, seed, only=None):
     half = PCA(min(50, *x.shape), random_state=0).fit_transform(x)
     half = unit(half / np.sqrt(half.std(0)))
 
-    def spectral(points, k):
-        graph = kneighbors_graph(points, k, mode="connectivity", include_self=False)
-        method = SpectralClustering(clusters, affinity="precomputed", random_state=seed, assign_labels="kmeans")
-        return method.fit_predict(0.5 * (graph + graph.T))
+    def tied(points, cut):
+        return cut(nearest(points, 10), clusters, seed)
+
+    def pursued(points, steps=6):
+        return spectral(*pursuits(points, [steps], [1e-6]).values(), clusters, seed)
 
     partitions = {
         "kmeans": lambda points: KMeans(clusters, n_init=10, random_state=seed).fit_predict(points),
@@ -251,17 +237,26 @@ def rivals(name, x, prepared, truth, clusters, seed, only=None):
     contestants = {
         "kmeans": lambda: partitions["kmeans"](rows),
         "gmm": lambda: partitions["gmm"](rows),
-        "knn_spectral": lambda: spectral(rows, 10),
-        "knn_spectral_half_whitened": lambda: spectral(half, 10),
+        "knn_spectral": lambda: tied(rows, scikit_spectral),
+        "knn_spectral_half_whitened": lambda: tied(half, scikit_spectral),
+        "knn_unit_spectral": lambda: tied(rows, spectral),
+        "knn_unit_spectral_half_whitened": lambda: tied(half, spectral),
     }
-    if name.startswith("subspaces") and len(x) <= 2000:
-        contestants["ssc_omp"] = lambda: ssc_omp(x, clusters, seed)
+    if len(rows) <= 6000:
+        contestants |= {
+            "ssc_omp": lambda: pursued(unit(x.astype(np.float64))),
+            "ssc_omp_centered": lambda: pursued(unit((x - x.mean(0)).astype(np.float64))),
+            "ensc": lambda: spectral(elastic_net(unit(x)), clusters, seed),
+            "ensc_centered": lambda: spectral(elastic_net(unit(x - x.mean(0))), clusters, seed),
+        }
+        if prepared is not None:
+            contestants["ensc_same_features"] = lambda: spectral(elastic_net(prepared), clusters, seed)
     if prepared is not None:
         for rival in ("kmeans", "gmm"):
             contestants[f"{rival}_same_features"] = lambda run=partitions[rival]: run(prepared)
     if len(rows) > 20_000:
         # Its graph's eigenvectors take most of an hour there.
-        del contestants["knn_spectral"], contestants["knn_spectral_half_whitened"]
+        contestants = {key: run for key, run in contestants.items() if key.startswith(("kmeans", "gmm"))}
     if seed == 0 and len(rows) <= 20_000:
         contestants["hdbscan"] = lambda: HDBSCAN(min_cluster_size=10).fit_predict(half)
     out = {}

@@ -4,14 +4,15 @@
 
 The paper's claim is that the learned representation is linear: every cluster near a subspace of few dimensions, different subspaces apart.
 Compared are the rows as they come (centred, unit; pixels for conv4; for scattering the features that the projection prepared), the
-representation of the projection (for conv4 of the backbone's features) and the one of the trained head, whichever was kept, on the same rows:
+representation of the projection (for conv4 of the backbone's features) and the one trained for the clusters that were kept, on the same rows:
 
 - ranks: directions that carry 95 % of the squares of a class or of a found cluster (median), effective rank (exponential of the entropy of the
   spectrum), and the same of all rows together, which is small if the representation collapsed;
 - the coding rate of all rows over its largest possible value, and the mean absolute cosine of rows of different classes;
 - clusterings that know nothing of `subspan`, number of clusters given: SSC-OMP and EnSC (sparse and elastic-net self-representation), and
-  kNN-spectral. The first two get the rows as they come both centred and not, SSC-OMP every length of the pursuit in STEPS and every residual in
-  RESIDUALS to stop at, and the best by the true classes counts, on all sides alike. What each setting gave is in run.json.
+  kNN-spectral. They get the rows as they come both centred and not, eigenvectors both with unit rows and as scikit-learn takes them, SSC-OMP
+  every length of the pursuit in STEPS and every residual in RESIDUALS to stop at, and the best by the true classes counts, on all sides alike.
+  What each setting gave is in run.json.
 
 Sets with more than --rows rows are cut to a seeded choice. Results go to run.json and summary.md after every set.
 """
@@ -20,28 +21,22 @@ import json
 import subprocess
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
-from sklearn.cluster import SpectralClustering
-from sklearn.neighbors import kneighbors_graph
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from cluster import BINARY, SETS, arguments, opened, scores, unit  # noqa: E402
+from self_expressive import elastic_net, nearest, pursuits, scikit_spectral, spectral  # noqa: E402
 
 CHOSEN = ("coil20", "orl", "digits", "mnist_5k_scattering", "cifar10_mobilenet", "banking77", "mnist_5k_conv4", "coil20_conv4", "fashion_mnist_5k_conv4")
 SPACES = ("input", "projection", "trained")
 STEPS = (3, 6, 10)
 # Squared lengths of what is left of a unit row: nothing, and the noise that training allows for.
 RESIDUALS = (1e-6, 0.1)
-# Sparse representations of rows near subspaces of few dimensions fall into many pieces, which eigensolvers take ill: that is part of the result.
-for told in ("Graph is not fully connected", "ARPACK has failed", "Exited"):
-    warnings.filterwarnings("ignore", message=told)
 EPS2 = 0.1
 METHODS = ("ssc_omp", "ensc", "knn_spectral")
 
@@ -75,79 +70,6 @@ def shape(rows, classes, found):
     return out
 
 
-def pursuits(rows):
-    """Graphs of orthogonal matching pursuit of each row over all others, by length of the pursuit and residual."""
-    n, most = len(rows), max(STEPS)
-    gram = rows @ rows.T
-    chosen = np.zeros((n, 0), dtype=np.int64)
-    # Coefficients after every step, and after how many steps a row is within each residual.
-    after, enough = [], {r: np.full(n, most) for r in RESIDUALS}
-    left = rows
-    for step in range(1, most + 1):
-        products = np.abs(left @ rows.T)
-        products[np.arange(n), np.arange(n)] = -1
-        np.put_along_axis(products, chosen, -1, 1)
-        chosen = np.column_stack([chosen, products.argmax(1)])
-        parts = gram[chosen[:, :, None], chosen[:, None, :]]
-        target = np.take_along_axis(gram, chosen, 1)
-        values = np.matmul(np.linalg.pinv(parts, rcond=1e-10, hermitian=True), target[:, :, None])[:, :, 0]
-        left = rows - np.einsum("nk,nkd->nd", values, rows[chosen])
-        after.append(values)
-        for residual, count in enough.items():
-            count[(count > step) & ((left**2).sum(1) < residual)] = step
-    out = {}
-    for steps in STEPS:
-        for residual, count in enough.items():
-            values = np.zeros((n, steps))
-            for taken in range(1, steps + 1):
-                own = np.minimum(count, steps) == taken
-                values[own, :taken] = after[taken - 1][own]
-            values = np.abs(values)
-            values /= np.maximum(values.max(1, keepdims=True), 1e-12)
-            found = csr_matrix((values.ravel(), (np.repeat(np.arange(n), steps), chosen[:, :steps].ravel())), shape=gram.shape)
-            found.eliminate_zeros()
-            out[f"{steps} steps, residual {residual:g}"] = found + found.T
-    return out
-
-
-def elastic_net(rows, candidates=128, share=0.9, gain=50, iterations=120):
-    """Coefficients of the elastic net `share |c|_1 + (1 - share)/2 |c|^2 + gamma/2 |x - X'c|^2` over the rows of largest absolute product, with
-    `gamma` `gain` times where they all vanish (You, Li, Robinson, Vidal, CVPR 2016); by accelerated proximal steps, rows together."""
-    gram = (rows @ rows.T).astype(np.float32)
-    n, k = len(gram), min(candidates, len(gram) - 1)
-    np.fill_diagonal(gram, 0)
-    near = np.argpartition(-np.abs(gram), k - 1, axis=1)[:, :k]
-    np.fill_diagonal(gram, 1)
-    values = np.zeros((n, k), dtype=np.float32)
-    for first in range(0, n, 64):
-        own = slice(first, min(first + 64, n))
-        parts = gram[near[own][:, :, None], near[own][:, None, :]]
-        target = np.take_along_axis(gram[own], near[own], 1)
-        gamma = gain * share / np.maximum(np.abs(target).max(1, keepdims=True), 1e-6)
-        v = np.ones_like(target)
-        for _ in range(10):
-            v = np.matmul(parts, v[:, :, None])[:, :, 0]
-            v /= np.linalg.norm(v, axis=1, keepdims=True)
-        largest = 1.1 * np.linalg.norm(np.matmul(parts, v[:, :, None])[:, :, 0], axis=1, keepdims=True)
-        step = 1 / (gamma * largest + 1 - share)
-        c, ahead, t = np.zeros_like(target), np.zeros_like(target), 1.0
-        for _ in range(iterations):
-            slope = gamma * (np.matmul(parts, ahead[:, :, None])[:, :, 0] - target) + (1 - share) * ahead
-            moved = ahead - step * slope
-            new = np.sign(moved) * np.maximum(np.abs(moved) - step * share, 0)
-            later = 0.5 * (1 + np.sqrt(1 + 4 * t * t))
-            ahead, c, t = new + (t - 1) / later * (new - c), new, later
-        values[own] = np.abs(c) / np.maximum(np.abs(c).max(1, keepdims=True), 1e-12)
-    found = csr_matrix((values.ravel(), (np.repeat(np.arange(n), k), near.ravel())), shape=gram.shape)
-    found.eliminate_zeros()
-    return found + found.T
-
-
-def spectral(graph, clusters, seed):
-    method = SpectralClustering(clusters, affinity="precomputed", random_state=seed, assign_labels="kmeans")
-    return method.fit_predict(graph)
-
-
 def edges(graph, classes):
     """Connected pieces of a graph and the share of its weight within classes."""
     parts = graph.tocoo()
@@ -156,16 +78,23 @@ def edges(graph, classes):
 
 
 def clusterings(versions, classes, seed):
-    """SSC-OMP and EnSC on each version of the rows, the best counting, and kNN-spectral on the first."""
+    """SSC-OMP, EnSC and kNN-spectral on each version of the rows, the best counting."""
     clusters = int(classes.max()) + 1
 
     def best(represent):
-        tried = [{"version": v, "setting": setting} | edges(graph, classes) | scores(spectral(graph, clusters, seed), classes)
-                 for v, rows in enumerate(versions) for setting, graph in represent(rows).items()]
+        tried = []
+        for version, rows in enumerate(versions):
+            for setting, graph in represent(rows).items():
+                for cut in (spectral, scikit_spectral):
+                    told = {"version": version, "setting": setting, "cut": cut.__name__} | edges(graph, classes)
+                    tried.append(told | scores(cut(graph, clusters, seed), classes))
         return max(tried, key=lambda s: s["accuracy"]) | {"tried": tried}
 
-    near = kneighbors_graph(versions[0], 10, mode="connectivity", include_self=False)
-    return {"ssc_omp": best(pursuits), "ensc": best(lambda rows: {"": elastic_net(rows)}), "knn_spectral": scores(spectral(0.5 * (near + near.T), clusters, seed), classes)}
+    return {
+        "ssc_omp": best(lambda rows: pursuits(rows, STEPS, RESIDUALS)),
+        "ensc": best(lambda rows: {"": elastic_net(rows)}),
+        "knn_spectral": best(lambda rows: {"": nearest(rows, 10)}),
+    }
 
 
 def measure(folder, x, classes, seed, flags):
@@ -177,22 +106,17 @@ def measure(folder, x, classes, seed, flags):
                    "--method", method, "--json", "-q", "-o", folder / method, *flags]
         return json.loads(subprocess.run([str(c) for c in command], capture_output=True, text=True, check=True).stdout)
 
-    outcome = run("mlc")
+    outcome, candidate = run("mlc"), run("projection")["results"]
     learned, seconds = outcome["results"]["learned"], outcome["seconds"]["total"]
-    # Where the head was not kept, the usual files are the projection's already.
-    usual = folder / ("projection" if learned["kept"] else "mlc")
-    candidate = (run("projection") if learned["kept"] else outcome)["results"]
-    projected = np.load(usual / "representation.npy").astype(np.float64)
-    trained = np.load(folder / "mlc" / "trained-representation.npy").astype(np.float64)
-    found = {"projection": np.load(usual / "labels.npy"), "trained": np.load(folder / "mlc" / "trained-labels.npy")}
-    spaces = {"projection": [projected], "trained": [trained]}
+    folders = {"projection": folder / "projection", "trained": folder / "mlc"}
+    found = {space: np.load(own / "labels.npy") for space, own in folders.items()}
+    spaces = {space: [np.load(own / "representation.npy").astype(np.float64)] for space, own in folders.items()}
     if "scattering" not in flags:
         rows = x.reshape(len(x), -1).astype(np.float64)
         spaces["input"] = [unit(rows - rows.mean(0)), unit(rows)]
     out = {"learned": learned, "seconds": seconds, "prepared": candidate["candidates"][candidate["chosen"]]["preparation"]}
     for name, versions in spaces.items():
-        own = found["trained" if name == "trained" else "projection"]
-        out[name] = shape(versions[0], classes, own) | clusterings(versions, classes, seed)
+        out[name] = shape(versions[0], classes, found["trained"]) | clusterings(versions, classes, seed)
     return out
 
 
@@ -230,7 +154,7 @@ def summarize(run):
 
 
 def main():
-    parser = arguments(__doc__, CHOSEN, 3, "2026-11-28-cluster-linear-2")
+    parser = arguments(__doc__, CHOSEN, 3, "2026-11-29-cluster-linear-2")
     parser.add_argument("--rows", type=int, default=5000)
     options = parser.parse_args()
     path, run = opened(options)

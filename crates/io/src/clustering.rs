@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use subspan::classify;
-use subspan::cluster::{Affinity, Cluster, Front, Head, Layer, Model, Scattering, Transform};
+use subspan::cluster::{Affinity, Cluster, Front, Layer, Model, Scattering, Transform};
 
 use crate::atomic::AtomicFile;
 use crate::backbone::{self, Plan};
@@ -125,9 +125,10 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
     } else {
         (None, center.len())
     };
-    let head = reader.has(CLUSTERS[0][0]).then(|| read_head(reader, p)).transpose()?;
-    let (metric, q) = if let Some(head) = &head {
-        (None, head.n_clusters())
+    let layers = |names: &[[&str; 2]]| reader.has(names[0][0]).then(|| read_layers(reader, names, p)).transpose();
+    let (head, linear) = (layers(&CLUSTERS)?, layers(&FEATURES)?);
+    let (metric, q) = if let Some(last) = head.as_ref().and_then(|layers| layers.last()) {
+        (None, last.n_out())
     } else if reader.has("metric") {
         let (values, rows, _) = matrix("metric", Some(p))?;
         (Some(values), rows)
@@ -162,6 +163,7 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
         affinity: affinity.clone(),
         metric,
         head,
+        linear,
         anchors,
         labels,
         log_scale: bounded("log_scale", LOG_SCALES)?,
@@ -177,7 +179,7 @@ const LOG_SCALES: std::ops::RangeInclusive<f64> = -1e3..=1e3;
 const TEMPERATURES: std::ops::RangeInclusive<f64> = 1e-6..=1e3;
 const TOPS: std::ops::RangeInclusive<f64> = -1e6..=1e6;
 
-/// Names of the layers of a head: to the representation, to cluster rows.
+/// Names of trained layers: to the representation, to the images of a head.
 const FEATURES: [[&str; 2]; 3] = [
     ["features.0.weight", "features.0.bias"],
     ["features.1.weight", "features.1.bias"],
@@ -189,22 +191,18 @@ const CLUSTERS: [[&str; 2]; 3] = [
     ["clusters.2.weight", "clusters.2.bias"],
 ];
 
-fn read_head(reader: &Reader<'_>, inputs: usize) -> Result<Head> {
-    let stack = |names: [[&str; 2]; 3]| -> Result<Vec<Layer>> {
-        let mut inputs = inputs;
-        let mut layer = |[weight, bias]: [&str; 2]| -> Result<Layer> {
-            let (weights, shape) = reader.f32(weight)?;
-            match shape[..] {
-                [outputs, found] if outputs > 0 && found == inputs => {
-                    inputs = outputs;
-                    Ok(Layer { weights, bias: reader.shaped_f32(bias, &[outputs])? })
-                }
-                _ => Err(reader.corrupt(weight, format!("shape {shape:?} for {inputs} inputs"))),
+fn read_layers(reader: &Reader<'_>, names: &[[&str; 2]], mut inputs: usize) -> Result<Vec<Layer>> {
+    let layer = |[weight, bias]: &[&str; 2]| -> Result<Layer> {
+        let (weights, shape) = reader.f32(weight)?;
+        match shape[..] {
+            [outputs, found] if outputs > 0 && found == inputs => {
+                inputs = outputs;
+                Ok(Layer { weights, bias: reader.shaped_f32(bias, &[outputs])? })
             }
-        };
-        names.into_iter().map(&mut layer).collect()
+            _ => Err(reader.corrupt(weight, format!("shape {shape:?} for {inputs} inputs"))),
+        }
     };
-    Ok(Head { features: stack(FEATURES)?, clusters: stack(CLUSTERS)? })
+    names.iter().map(layer).collect()
 }
 
 /// Far above any graph; a bound on what a damaged file can make predictions allocate.
@@ -233,9 +231,8 @@ fn to_bytes(model: &Model, path: &str) -> Result<Vec<u8>> {
     put_f32(&mut tensors, "center", Some(&model.transform.center), &[d]);
     put_f32(&mut tensors, "map", model.transform.map.as_deref(), &[p, d]);
     put_f32(&mut tensors, "metric", model.metric.as_deref(), &[q, p]);
-    if let Some(head) = &model.head {
-        let features = FEATURES.iter().zip(&head.features);
-        for ([weight, bias], layer) in features.chain(CLUSTERS.iter().zip(&head.clusters)) {
+    for (names, layers) in [(FEATURES, &model.linear), (CLUSTERS, &model.head)] {
+        for ([weight, bias], layer) in names.iter().zip(layers.iter().flatten()) {
             put_f32(&mut tensors, weight, Some(&layer.weights), &[layer.n_out(), layer.n_in()]);
             put_f32(&mut tensors, bias, Some(&layer.bias), &[layer.n_out()]);
         }

@@ -36,7 +36,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "K", default_value = "auto")]
     clusters: String,
     /// projection: doubly stochastic projection of the rows' affinities; mlc: a head trained by manifold linearizing and
-    /// clustering beside it, kept if its clusters code rows in 1 % fewer bits; what training gave is also in trained-*
+    /// clustering beside it, kept if its clusters code rows in 1 % fewer bits (what it gave is also in trained-*), and a
+    /// representation in which the clusters kept are subspaces
     #[arg(long, default_value = "projection", value_parser = clap::builder::PossibleValuesParser::new(Method::names()))]
     method: String,
     /// True classes, for scores only: .npy, .npz:KEY, idx, idx.gz, .csv:COLUMN or .parquet:COLUMN
@@ -436,6 +437,9 @@ fn summary(job: &Job, matrix: &Matrix, outcome: &Outcome, agreement: Option<Agre
             out.line(name, text);
         }
         out.line("kept", if learned["kept"] == true { "trained head" } else { "projection" }.to_string());
+        let [rank, all, values] =
+            ["rank", "rank_of_all", "dimensions"].map(|k| learned["linear"][k].as_u64().unwrap_or(0));
+        out.line("linear", format!("rows of {values} values: middle rank {rank} of {all}"));
     }
     let mean = outcome.confidence.iter().map(|c| f64::from(*c)).sum::<f64>() / outcome.confidence.len() as f64;
     out.line("confidence", format!("{} on average", percent(mean)));

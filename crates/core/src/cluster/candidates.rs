@@ -173,16 +173,31 @@ impl Space {
         graph::scaled(&truncated(&self.neighbours, k), perplexity, Background::Sampled, &affinity_of, &self.mass, seed)
     }
 
-    /// The 10 nearest rows of each.
-    pub(crate) fn scored_neighbours(&self) -> Neighbours {
-        truncated(&self.neighbours, SCORED_NEIGHBOURS)
+    /// So many nearest rows of each.
+    pub(crate) fn nearest(&self, k: usize) -> Neighbours {
+        truncated(&self.neighbours, k)
     }
 
-    /// Edges between clusters in the graph of the 10 nearest rows; their information compares partitions into so many clusters. Coefficients
-    /// of a pursuit differ by orders of magnitude; near rows are about equally near.
+    /// Edges between clusters in the graph of the 10 nearest rows, by whose information partitions of the same points into so many
+    /// clusters are compared. Coefficients of a pursuit differ by orders of magnitude; near rows are about equally near.
     pub(crate) fn edges(&self, labels: &[u32], clusters: usize) -> Edges {
-        edges(&self.scored_neighbours(), &self.mass, self.affinity == Affinity::Pursuit, labels, clusters)
+        edges(&self.nearest(SCORED_NEIGHBOURS), &self.mass, self.affinity == Affinity::Pursuit, labels, clusters)
     }
+
+    /// The same in the graph by which partitions of different points are compared. Where clusters are small, further rows are often of other
+    /// ones: a sixteenth of a cluster's rows count then, at least four.
+    pub(crate) fn near_edges(&self, labels: &[u32], clusters: usize) -> Edges {
+        match self.affinity {
+            Affinity::Pursuit => self.edges(labels, clusters),
+            _ => near_edges(&self.neighbours, &self.mass, labels, clusters),
+        }
+    }
+}
+
+/// Edges between clusters in the graph by which partitions of different points are compared, of nearest rows in a space.
+pub(crate) fn near_edges(near: &Neighbours, mass: &[f64], labels: &[u32], clusters: usize) -> Edges {
+    let k = (labels.len() / (COMPARED_SHARE * clusters)).clamp(FEWEST_NEIGHBOURS, SCORED_NEIGHBOURS);
+    edges(&truncated(near, k), mass, false, labels, clusters)
 }
 
 /// Edges between clusters in a graph of nearest rows, each as heavy as its row or, if `weighted`, its affinity times that.
@@ -200,8 +215,11 @@ pub(crate) fn edges(near: &Neighbours, mass: &[f64], weighted: bool, labels: &[u
     Edges::new(counts, clusters)
 }
 
-/// Neighbours whose labels are compared.
+/// Neighbours whose labels are compared at most, ...
 const SCORED_NEIGHBOURS: usize = 10;
+/// ... and in small clusters: which share of a cluster, and how many at least.
+const COMPARED_SHARE: usize = 16;
+const FEWEST_NEIGHBOURS: usize = 4;
 
 /// Rows of length zero cannot be brought to length one.
 fn check_lengths(rows: &[f32], p: usize) -> Result<()> {

@@ -18,6 +18,8 @@ use crate::observe::{self, Event};
 /// Sizes of the graph that are tried, each with the effective number of neighbours: few for images, where near ones mean most,
 /// more for embeddings of text, where near ones mislead.
 pub(crate) const GRAPHS: [(usize, f64); 3] = [(15, 10.0), (7, 5.0), (64, 30.0)];
+/// One more, for clusters along thin curves that wider graphs tie to each other, once their number is known: to count, it cuts too much.
+const THIN: (usize, f64) = (4, 8.0 / 3.0);
 /// The graph by which clusters are counted that are too small for those: of its edges fewer leave a cluster of ten rows.
 pub(crate) const NARROW: (usize, f64) = (5, 10.0 / 3.0);
 /// Most rows per cluster, on average, for which that graph counts: twice the neighbours of the first graph, which sees larger ones.
@@ -59,22 +61,33 @@ pub(crate) struct Tie {
 pub(crate) struct Partition {
     pub(crate) recipe: Recipe,
     pub(crate) labels: Vec<u32>,
+    /// Across edges of the nearest rows.
     pub(crate) information: f64,
-    /// Information, counted more often the closer clusters are to closed.
+    /// How often information counts, more the closer clusters are to closed.
+    count: f64,
+    /// Information across edges of more rows, so counted.
     worth: f64,
 }
 
 impl Partition {
     pub(crate) fn of(space: &Space, recipe: Recipe, labels: Vec<u32>, clusters: usize) -> Self {
         let edges = space.edges(&labels, clusters);
-        let information = edges.information();
         let closed = (1.0 - (1.0 - edges.kept()) / NEARLY_CLOSED).clamp(0.0, 1.0);
-        Self { recipe, labels, information, worth: information * (1.0 + (CLOSED_COUNT - 1.0) * closed) }
+        let count = 1.0 + (CLOSED_COUNT - 1.0) * closed;
+        let information = space.near_edges(&labels, clusters).information();
+        Self { recipe, labels, information, count, worth: edges.information() * count }
     }
 
-    /// Whether it beats another: by information across edges. That of closed clusters counts more, since information likes large clusters cut.
-    fn beats(&self, other: &Self) -> bool {
+    /// Whether it is a better partition of the same points: by information across edges. That of closed clusters counts more, since information
+    /// likes large clusters cut.
+    fn improves(&self, other: &Self) -> bool {
         self.worth > other.worth
+    }
+
+    /// Whether it beats a partition of other points: likewise while clusters are still to be counted, then by information across edges of
+    /// rows nearer to each other, so counted.
+    fn beats(&self, other: &Self, counted: bool) -> bool {
+        if counted { self.information * self.count > other.information * other.count } else { self.improves(other) }
     }
 }
 
@@ -94,29 +107,36 @@ pub(crate) struct Contest {
     /// Best first.
     pub(crate) best: Vec<Entrant>,
     pub(crate) unequal: Unequal,
+    /// Whether the number of clusters is the final one.
+    counted: bool,
 }
 
 /// Spaces among which the number of clusters may change the order.
-pub(crate) const FINALISTS: usize = 3;
+const FINALISTS: usize = 3;
 
 impl Contest {
-    /// Keeps the `most` best; of equals the earlier.
-    fn admit(&mut self, entrant: Entrant, most: usize) {
-        let at = self.best.iter().position(|e| entrant.partition.beats(&e.partition)).unwrap_or(self.best.len());
+    /// At the final number of clusters, for one winner.
+    pub(crate) fn last() -> Self {
+        Self { counted: true, ..Self::default() }
+    }
+
+    /// Keeps the best; of equals the earlier.
+    fn admit(&mut self, entrant: Entrant) {
+        let beaten = |e: &Entrant| entrant.partition.beats(&e.partition, self.counted);
+        let at = self.best.iter().position(beaten).unwrap_or(self.best.len());
         self.best.insert(at, entrant);
-        self.best.truncate(most);
+        self.best.truncate(if self.counted { 1 } else { FINALISTS });
     }
 }
 
 impl Job<'_> {
-    /// Tries graphs with every recipe on a space; the contest keeps it if it is among the `most` best.
+    /// Tries graphs with every recipe on a space; the contest keeps it if it is among the best.
     pub(crate) fn enter(
         &self,
         space: Space,
         clusters: usize,
         graphs: &[(usize, f64)],
         contest: &mut Contest,
-        most: usize,
     ) -> Result<()> {
         let recipes = self.recipes();
         let steps = graphs.len() * (recipes.len() + usize::from(self.config.unequal));
@@ -131,7 +151,7 @@ impl Job<'_> {
                 let partition = self.partition(&space, &tie, *recipe, clusters, starts);
                 contest.tried.push(candidate(&partition, tie.neighbours, &space));
                 let beaten = best.iter().map(|b| &b.1).chain(won.iter().map(|w| &w.0));
-                if beaten.into_iter().all(|p| partition.beats(p)) {
+                if beaten.into_iter().all(|p| partition.beats(p, contest.counted)) {
                     won = Some((partition, contest.tried.len() - 1));
                 }
                 self.observer.event(Event::Advance { steps: 1 });
@@ -146,7 +166,7 @@ impl Job<'_> {
             self.observer.event(Event::Advance { steps: graphs.len() as u64 });
         }
         if let Some((tie, partition, index)) = best {
-            contest.admit(Entrant { space, tie, partition, index }, most);
+            contest.admit(Entrant { space, tie, partition, index });
         }
         Ok(())
     }
@@ -160,13 +180,22 @@ impl Job<'_> {
         Ok(Tie { neighbours, perplexity, scaled, pairs })
     }
 
-    pub(crate) fn graphs(&self) -> Vec<(usize, f64)> {
+    /// The graphs by which clusters are counted.
+    fn wide_graphs(&self) -> Vec<(usize, f64)> {
         match self.config.neighbours {
             // Two thirds as in the smaller of the default graphs.
             Some(k) => vec![(k, (2.0 * k as f64 / 3.0).max(1.0))],
             None if self.config.affinity == Some(AffinityKind::Pursuit) => vec![PURSUED],
             None => GRAPHS.to_vec(),
         }
+    }
+
+    /// The graphs that are tried once the number of clusters is known. Peaks of density need more than a few neighbours.
+    pub(crate) fn graphs(&self) -> Vec<(usize, f64)> {
+        let mut graphs = self.wide_graphs();
+        let thin = graphs.len() > 1 && !self.config.unequal;
+        graphs.extend(thin.then_some(THIN));
+        graphs
     }
 
     /// The best partition by the information across edges, of several starts of k-means and of finer ones that are joined.
@@ -195,7 +224,7 @@ impl Job<'_> {
         let scored = found.into_iter().map(|labels| Partition::of(space, recipe, labels, clusters));
         // At least one start is made.
         scored
-            .reduce(|best, new| if new.beats(&best) { new } else { best })
+            .reduce(|best, new| if new.improves(&best) { new } else { best })
             .unwrap_or_else(|| Partition::of(space, recipe, vec![0; mass.len()], clusters))
     }
 
@@ -212,7 +241,7 @@ impl Job<'_> {
     /// and that small.
     pub(crate) fn counted(&self) -> Result<(Count, Vec<Entrant>)> {
         let (largest, provisional) = self.numbers();
-        let first = self.survey(provisional, &self.graphs(), FINALISTS)?.best;
+        let first = self.survey(provisional, &self.wide_graphs(), Contest::default())?.best;
         let n = self.features.n_rows();
         let curve = self.curve(first.first().ok_or(Error::AllZero)?, largest)?;
         let wide = count::choose(curve, n, self.coded.1);
@@ -220,7 +249,7 @@ impl Job<'_> {
         if given || !wide.faint() || n > NARROW_ROWS * largest {
             return Ok((wide, first));
         }
-        let best = self.survey(provisional, &[NARROW], FINALISTS)?.best;
+        let best = self.survey(provisional, &[NARROW], Contest::default())?.best;
         let narrow = count::narrow(self.curve(best.first().ok_or(Error::AllZero)?, largest)?, n);
         let seen = n <= NARROW_ROWS * narrow.clusters && !narrow.faint();
         Ok(if seen { (narrow, best) } else { (wide, first) })
@@ -327,7 +356,9 @@ mod tests {
     fn rows_without_clusters_are_not_cut_into_many() {
         let (rows, _) = bundles(&[1000], 6, 1.0);
         let config = Config { clusters: Clusters::Auto, ..Config::default() };
-        let count = run(&Features::new(&rows, 6).unwrap(), &config, 0, &Silent).unwrap().summary.count.unwrap();
+        let summary = run(&Features::new(&rows, 6).unwrap(), &config, 0, &Silent).unwrap().summary;
+        let count = summary.count.unwrap();
         assert!(count.clusters <= 5, "{}, {}", count.clusters, count.by);
+        assert!(summary.warnings.iter().any(|w| w.contains("number is uncertain")), "{:?}", summary.warnings);
     }
 }

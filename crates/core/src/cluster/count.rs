@@ -38,7 +38,8 @@ pub struct Count {
     pub clusters: usize,
     /// Numbers that the data do not tell apart from it, the smallest and the largest.
     pub interval: [usize; 2],
-    /// `coding length`, `coding length of fewer components`, `information across edges` or the same `of five neighbours`.
+    /// `coding length`, `coding length of fewer components`, `coding length of overlapping clusters`, `information across edges` or the
+    /// same `of five neighbours`.
     pub by: &'static str,
     /// Everything that was tried.
     pub curve: Vec<Tried>,
@@ -115,10 +116,11 @@ impl Tried {
 }
 
 impl Count {
-    /// Whether the clusters counted across edges gain less than a third of what they would if no edge left them.
+    /// Whether edges hardly see the clusters: they gain less than a third of what they would if no edge left them.
     pub(crate) fn faint(&self) -> bool {
         let counted = self.curve.iter().find(|t| t.clusters == self.clusters);
-        self.by.starts_with(INFORMATION) && counted.is_some_and(|t| t.gain < FAINT * (1.0 - PRICES[1]) * t.entropy)
+        let gains_little = |t: &Tried| t.gain < FAINT * (1.0 - PRICES[1]) * t.entropy;
+        self.by == OVERLAPPING || self.by.starts_with(INFORMATION) && counted.is_some_and(gains_little)
     }
 }
 
@@ -128,12 +130,14 @@ const FAINT: f64 = 1.0 / 3.0;
 const INFORMATION: &str = "information across edges";
 /// How a number is chosen where clusters are small.
 const FEWER: &str = "coding length of fewer components";
+/// How a number is chosen where edges leave clusters so often that none are worth their price.
+const OVERLAPPING: &str = "coding length of overlapping clusters";
 
 /// Share of the entropy that is information where hardly an edge is cut.
 const CLOSED: f64 = 0.99;
 
 /// The number whose clusters no edge leaves, by coding length; where there is none, the one whose information across edges is worth
-/// the price of its entropy. Coding length is right where clusters are plain subspaces or curves, which can be cut anywhere at the same
+/// the price of its entropy; where none is, the one of least coding length again. Coding length is right where clusters are plain subspaces or curves, which can be cut anywhere at the same
 /// small loss, and blind where they are too small for their description.
 pub(crate) fn choose(curve: Vec<Tried>, n_rows: usize, components: usize) -> Count {
     let mut coded = by_length(curve, n_rows, components);
@@ -146,6 +150,10 @@ pub(crate) fn choose(curve: Vec<Tried>, n_rows: usize, components: usize) -> Cou
             coded.clusters = last.clusters;
             coded.interval[1] = coded.interval[1].max(last.clusters);
         }
+        return coded;
+    }
+    if coded.curve.iter().all(|t| t.gain <= 0.0) {
+        coded.by = OVERLAPPING;
         return coded;
     }
     by_information(coded.curve, n_rows, INFORMATION)
@@ -249,15 +257,11 @@ mod tests {
         let edges = Edges::new((0..64).map(|at| tie(at / 8, at % 8)).collect(), 8);
         let joined = Joined::down_to(&edges, 0.5, 1);
         let curve = |closed| -> Vec<Tried> {
-            let tried = |clusters| Tried {
-                clusters,
-                bits: clusters as f64,
-                coarse_bits: 1.0,
-                stability: 1.0,
-                closed,
-                information: joined.at(clusters).0,
-                entropy: joined.at(clusters).1,
-                gain: 0.0,
+            let tried = |clusters| {
+                let (information, entropy) = joined.at(clusters);
+                let gain = information - PRICES[1] * entropy;
+                let (bits, coarse_bits, stability) = (clusters as f64, 1.0, 1.0);
+                Tried { clusters, bits, coarse_bits, stability, closed, information, entropy, gain }
             };
             (2..=8).map(tried).collect()
         };
@@ -265,5 +269,30 @@ mod tests {
         assert_eq!((open.clusters, open.interval, open.by), (4, [4, 4], "information across edges"));
         let closed = choose(curve(1.0), 10_000, 64);
         assert_eq!((closed.clusters, closed.by), (2, "coding length"));
+        assert!(!open.faint() && !closed.faint());
+    }
+
+    #[test]
+    fn clusters_that_overlap_too_much_for_edges_are_counted_by_coding_length() {
+        let tried = |(clusters, bits, gain): (usize, f64, f64)| Tried {
+            clusters,
+            bits,
+            coarse_bits: bits,
+            stability: 1.0,
+            closed: 0.6,
+            information: gain + PRICES[1] * 2.0,
+            entropy: 2.0,
+            gain,
+        };
+        let curve = |lift: f64| {
+            let figures =
+                [(2, 10.0, -0.1), (3, 9.5, -0.2), (4, 9.05, -0.3), (5, 9.0, -0.4), (8, 9.1, -0.5), (9, 9.3, -0.6)];
+            figures.map(|(k, bits, gain)| tried((k, bits, gain + lift))).to_vec()
+        };
+        let blind = choose(curve(0.0), 10_000, 64);
+        assert_eq!((blind.clusters, blind.interval, blind.by), (5, [4, 8], "coding length of overlapping clusters"));
+        let seen = choose(curve(0.15), 10_000, 64);
+        assert_eq!((seen.clusters, seen.by), (2, "information across edges"));
+        assert!(blind.faint() && seen.faint());
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A head maps unit rows to features `z`, in which clusters become subspaces, and to `q`, whose absolute cosines make the membership
 //! `Γ`. Both are trained to raise `R(Z) − Rc(Z, Γ)` (see [`super::rate`]). A row's second view is one of its neighbours in the graph
-//! that the projection chose: features are frozen, so there is nothing else to augment. Once clusters are found, the representation is
-//! trained anew with them in place of `Γ`.
+//! that the projection chose: features are frozen, so there is nothing else to augment. Once it is known which clusters are kept, a representation
+//! is trained anew with them in place of `Γ`.
 
 mod head;
 mod partition;
@@ -11,6 +11,7 @@ pub mod published;
 
 use subspan_linalg::gemm;
 
+pub(crate) use head::apply;
 pub use head::{Head, Layer};
 pub use partition::{PartitionStep, partition_step};
 

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::backbone::Backbone;
 use super::gaussians::Gaussians;
 use super::graph::{log_kernel, temperature};
-use super::learn::Head;
+use super::learn::{self, Layer};
 use super::neighbours::{Affinity, Search};
 use super::prepare::{Features, Transform};
 use super::pursuit::{Own, pursue};
@@ -31,8 +31,10 @@ pub struct Model {
     /// From unit rows to rows whose products are taken, `q x p`, and the regularised leverage it implies; for
     /// [`Affinity::Weighted`] only.
     pub metric: Option<Vec<f32>>,
-    /// A trained head from unit rows to images, in place of the metric.
-    pub head: Option<Head>,
+    /// Trained layers from unit rows to images, in place of the metric.
+    pub head: Option<Vec<Layer>>,
+    /// Trained layers from unit rows to the rows in which clusters are subspaces.
+    pub linear: Option<Vec<Layer>>,
     /// Anchors: images of training rows.
     pub anchors: Vec<f32>,
     /// The cluster of each anchor.
@@ -112,7 +114,7 @@ impl Model {
     /// Values of an image whose products are taken.
     pub fn n_out(&self) -> usize {
         match (&self.head, &self.metric) {
-            (Some(head), _) => head.n_clusters(),
+            (Some(layers), _) => layers.last().map_or(0, Layer::n_out),
             (None, Some(metric)) => metric.len() / self.transform.n_out(),
             (None, None) => self.transform.n_out(),
         }
@@ -136,14 +138,14 @@ impl Model {
         Ok(out)
     }
 
-    /// The rows in which clusters are subspaces, unit: those of the head, or those that were clustered; `n x n_represented`.
+    /// The rows in which clusters are subspaces, unit: those that layers were trained for, or those that were clustered; `n x n_represented`.
     ///
     /// # Errors
     /// [`Error::Shape`] if the rows do not have the model's number of columns.
     pub fn represent(&self, features: &Features<'_>) -> Result<Vec<f32>> {
         self.check(features)?;
-        let of = |values: &[f32]| match (self.unit_rows(values), &self.head) {
-            (unit, Some(head)) => head.representation(&unit),
+        let of = |values: &[f32]| match (self.unit_rows(values), &self.linear) {
+            (unit, Some(layers)) => learn::apply(layers, &unit),
             (unit, None) => unit,
         };
         Ok(features.values().chunks(ROWS * self.n_cols()).flat_map(of).collect())
@@ -151,7 +153,7 @@ impl Model {
 
     /// Values of a row of [`represent`](Self::represent).
     pub fn n_represented(&self) -> usize {
-        self.head.as_ref().map_or(self.transform.n_out(), Head::n_features)
+        self.linear.as_ref().and_then(|l| l.last()).map_or(self.transform.n_out(), Layer::n_out)
     }
 
     /// Whether rows have the model's number of columns.
@@ -173,7 +175,7 @@ impl Model {
     /// Images of unit rows under the head or the metric.
     fn images(&self, rows: &[f32]) -> Vec<f32> {
         match (&self.head, &self.metric) {
-            (Some(head), _) => head.cluster_rows(rows),
+            (Some(layers), _) => learn::apply(layers, rows),
             (None, None) => rows.to_vec(),
             (None, Some(metric)) => super::represent::images(rows, self.transform.n_out(), metric),
         }

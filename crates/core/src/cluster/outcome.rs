@@ -98,10 +98,10 @@ pub struct Summary {
     pub warnings: Vec<String>,
 }
 
-/// A trained head against the projection.
+/// A trained head against the projection, and what rows look like in either and in the final representation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Learned {
-    /// Whether the head's clusters have the smaller code lengths, both of them, and so what was kept.
+    /// Whether the head's clusters have the smaller code lengths, both of them, and tell no less across edges, and so what was kept.
     pub kept: bool,
     /// Held-out code length of its clusters, bits per row.
     pub held_out: f64,
@@ -113,10 +113,12 @@ pub struct Learned {
     pub projection_coding_length: f64,
     /// Held-out code length of every head that was looked at during training, on the rows it was trained on and held-out ones.
     pub snapshots: Vec<f64>,
-    /// What training did to the representation.
+    /// The head's own features.
     pub trained: Shape,
-    /// The representation of the projection, for comparison.
+    /// The rows as the projection prepared them.
     pub projection: Shape,
+    /// The representation trained for the clusters that are kept.
+    pub linear: Shape,
 }
 
 /// How linear and how spread a representation is.
@@ -236,6 +238,9 @@ impl Job<'_> {
         let smallest = clusters.iter().map(|c| c.size).min().unwrap_or(0);
         if smallest < 5 * self.coded.1 && summary.count.as_ref().is_some_and(|c| c.by == "coding length") {
             warn(format!("the smallest cluster has {smallest} rows: coding length favours few clusters then"));
+        }
+        if summary.count.as_ref().is_some_and(Count::faint) {
+            warn("edges hardly tell clusters apart: their number is uncertain, --clusters K gives it".into());
         }
         if let Some(count) = &summary.count
             && count.curve.last().is_some_and(|t| t.clusters == count.clusters)

@@ -157,12 +157,12 @@ impl<'a> Job<'a> {
     fn run(&self, learner: Option<&dyn Learner>) -> Result<Outcome> {
         let graphs = self.graphs();
         let (contest, clusters, count) = match self.config.clusters {
-            Clusters::Fixed(k) => (self.survey(k, &graphs, 1)?, k, None),
+            Clusters::Fixed(k) => (self.survey(k, &graphs, Contest::last())?, k, None),
             Clusters::Auto => {
                 let (count, finalists) = self.counted()?;
-                let mut contest = Contest::default();
+                let mut contest = Contest::last();
                 for entrant in finalists {
-                    self.enter(entrant.space, count.clusters, &graphs, &mut contest, 1)?;
+                    self.enter(entrant.space, count.clusters, &graphs, &mut contest)?;
                 }
                 (contest, count.clusters, Some(count))
             }
@@ -174,11 +174,10 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// A contest of all spaces on these graphs, of which the `most` best are kept.
-    pub(crate) fn survey(&self, clusters: usize, graphs: &[(usize, f64)], most: usize) -> Result<Contest> {
-        let mut contest = Contest::default();
+    /// A contest of all spaces on these graphs.
+    pub(crate) fn survey(&self, clusters: usize, graphs: &[(usize, f64)], mut contest: Contest) -> Result<Contest> {
         for (source, preparation, affinity) in self.spaces() {
-            self.enter(self.space(source, preparation, affinity)?, clusters, graphs, &mut contest, most)?;
+            self.enter(self.space(source, preparation, affinity)?, clusters, graphs, &mut contest)?;
         }
         if self.config.unequal {
             let all = self.spaces();
@@ -294,7 +293,8 @@ impl<'a> Job<'a> {
             transform: space.transform.clone(),
             affinity: space.affinity.clone(),
             metric: space.metric.clone(),
-            head: space.head.clone(),
+            head: space.head.as_ref().map(|head| head.clusters.clone()),
+            linear: space.head.as_ref().map(|head| head.features.clone()),
             anchors: Vec::new(),
             labels: Vec::new(),
             log_scale: Vec::new(),

@@ -1,10 +1,11 @@
-//! A trained head against the projection: it is kept if its clusters code rows in clearly fewer bits, held out or not.
+//! A trained head against the projection: it is kept if its clusters code rows in clearly fewer bits, held out or not, and tell no less across
+//! edges. The clusters kept then get a representation of their own.
 
 use std::borrow::Cow;
 
-use super::candidates::{Recipe, Space};
+use super::candidates::{self, Recipe, Space};
 use super::choice::{Contest, GRAPHS, TRIAL_STARTS};
-use super::learn::{Head, Layer, Learner, Problem};
+use super::learn::{self, Head, Layer, Learner, Problem};
 use super::model::Model;
 use super::neighbours::{Affinity, Neighbours, Search};
 use super::outcome::{Learned, Outcome, Shape};
@@ -66,7 +67,7 @@ fn gather<T: Copy>(from: &[T], d: usize, which: &[usize]) -> Vec<T> {
 
 impl Job<'_> {
     /// Trains a head and keeps it if its clusters code rows in a per cent fewer bits than the projection's, both those held out of
-    /// the code and all.
+    /// the code and all, and tell as much across edges between near rows; trains a representation in which the clusters that are kept are subspaces.
     pub(crate) fn learned(&self, projected: Outcome, clusters: usize, learner: &dyn Learner) -> Result<Outcome> {
         observe::phase(self.observer, "learn", None);
         let Split { held, used } = Split::new(self.features.n_rows(), self.seed);
@@ -99,38 +100,43 @@ impl Job<'_> {
         let head = learner.learn(&problem, &mut judge)?;
         let graphs = self.graphs();
         let largest = graphs.iter().map(|g| g.0).max().unwrap_or(1);
-        let mut contest = Contest::default();
+        let mut contest = Contest::last();
         let space = || Space::learned(&transform, &head, &rows, &self.mass, largest);
-        self.enter(space(), clusters, &graphs, &mut contest, 1)?;
+        self.enter(space(), clusters, &graphs, &mut contest)?;
         if self.config.unequal {
             self.let_peaks_win(&mut contest, clusters, |_| Ok(space()))?;
         }
-        let mut trained = self.finish(contest, clusters, projected.summary.count.clone())?;
-        let features = learner.linearize(&problem, &gather(&trained.labels, 1, &used), clusters)?;
-        self.represent(&mut trained, features, &rows)?;
-        self.better(projected, trained, clusters, &held, snapshots)
+        let trained = self.finish(contest, clusters, projected.summary.count.clone())?;
+        let represent = |outcome: &mut Outcome| {
+            let layers = learner.linearize(&problem, &gather(&outcome.labels, 1, &used), clusters)?;
+            self.represent(outcome, layers, &rows)
+        };
+        let [told, told_by_projection] = [&trained, &projected].map(|outcome| {
+            candidates::near_edges(&near, &own_mass, &gather(&outcome.labels, 1, &used), clusters).information()
+        });
+        self.better(projected, trained, clusters, (&held, snapshots), told >= told_by_projection, represent)
     }
 
-    /// Gives a clustering its representation of its own clusters: other layers than those by which they were found.
-    fn represent(&self, trained: &mut Outcome, features: Vec<Layer>, rows: &[f32]) -> Result<()> {
-        let Some(head) = &mut trained.model.head else { return Ok(()) };
-        head.features = features;
-        trained.n_dims = head.n_features();
-        trained.representation = head.representation(rows);
-        let (z, clusters) = (&trained.representation, trained.clusters.len());
-        let Outcome { labels, confidence, membership, .. } = &*trained;
-        trained.clusters = describe::describe(z, trained.n_dims, &self.mass, labels, clusters, confidence, membership)?;
+    /// Gives a clustering a representation of its own clusters: other rows than those by which they were found.
+    fn represent(&self, outcome: &mut Outcome, layers: Vec<Layer>, rows: &[f32]) -> Result<()> {
+        outcome.representation = learn::apply(&layers, rows);
+        outcome.model.linear = Some(layers);
+        outcome.n_dims = outcome.model.n_represented();
+        let (z, clusters) = (&outcome.representation, outcome.clusters.len());
+        let Outcome { labels, confidence, membership, .. } = &*outcome;
+        outcome.clusters = describe::describe(z, outcome.n_dims, &self.mass, labels, clusters, confidence, membership)?;
         Ok(())
     }
 
-    /// The one to keep, which also reports the other.
+    /// The one to keep, linearly represented, which also reports the other.
     fn better(
         &self,
         mut projected: Outcome,
         mut trained: Outcome,
         clusters: usize,
-        held: &[bool],
-        snapshots: Vec<f64>,
+        (held, snapshots): (&[bool], Vec<f64>),
+        tells: bool,
+        represent: impl FnOnce(&mut Outcome) -> Result<()>,
     ) -> Result<Outcome> {
         let bits = |outcome: &Outcome| {
             coding::held_out_length(&self.coded.0, self.coded.1, &self.mass, &outcome.labels, clusters, held)
@@ -138,29 +144,34 @@ impl Job<'_> {
         let (held_out, projection_held_out) = (bits(&trained)?, bits(&projected)?);
         let [coding_length, projection_coding_length] = [&trained, &projected].map(|o| o.summary.coding_length);
         let falls = |from: f64, to: f64| from - to > CLEARLY * from.abs();
-        let kept = falls(projection_held_out, held_out) && falls(projection_coding_length, coding_length);
-        let learned = Learned {
+        let shorter = falls(projection_held_out, held_out) && falls(projection_coding_length, coding_length);
+        let kept = shorter && tells;
+        let shapes = [self.shape(&trained)?, self.shape(&projected)?];
+        let mut candidates = std::mem::take(&mut projected.summary.candidates);
+        trained.summary.chosen += candidates.len();
+        candidates.append(&mut trained.summary.candidates);
+        let (mut best, other) = if kept { (trained, projected) } else { (projected, trained) };
+        if !kept {
+            let why =
+                if shorter { "but its clusters tell less across edges" } else { "not one per cent fewer in both" };
+            best.summary.warnings.push(format!(
+                "the trained head codes held-out rows in {held_out:.2} bits and all in {coding_length:.2}, the projection in \
+                 {projection_held_out:.2} and {projection_coding_length:.2}: {why}, the projection is kept"
+            ));
+        }
+        best.summary.candidates = candidates;
+        represent(&mut best)?;
+        best.summary.learned = Some(Learned {
             kept,
             held_out,
             projection_held_out,
             coding_length,
             projection_coding_length,
             snapshots,
-            trained: self.shape(&trained)?,
-            projection: self.shape(&projected)?,
-        };
-        let mut candidates = std::mem::take(&mut projected.summary.candidates);
-        trained.summary.chosen += candidates.len();
-        candidates.append(&mut trained.summary.candidates);
-        let (mut best, other) = if kept { (trained, projected) } else { (projected, trained) };
-        if !kept {
-            best.summary.warnings.push(format!(
-                "the trained head codes held-out rows in {held_out:.2} bits and all in {coding_length:.2}, the projection in \
-                 {projection_held_out:.2} and {projection_coding_length:.2}: not one per cent fewer in both, the projection is kept"
-            ));
-        }
-        best.summary.candidates = candidates;
-        best.summary.learned = Some(learned);
+            trained: shapes[0],
+            projection: shapes[1],
+            linear: self.shape(&best)?,
+        });
         best.other = Some(Box::new(other));
         Ok(best)
     }

@@ -14,6 +14,9 @@ use super::run::Job;
 use super::score::nmi;
 use crate::error::Result;
 
+/// Neighbours whose labels are compared.
+const JUDGED_NEIGHBOURS: usize = 10;
+
 /// What is kept of spaces and graphs after they have been tried.
 #[derive(Default)]
 pub(crate) struct Unequal {
@@ -91,7 +94,7 @@ impl Job<'_> {
             contest.unequal.peaks.push(Peaks { index, space: at, graph, recipe, apart: found.apart });
             contest.tried.push(tried);
         }
-        contest.unequal.near.push(space.scored_neighbours());
+        contest.unequal.near.push(space.nearest(JUDGED_NEIGHBOURS));
     }
 
     /// Lets the best peaks win where more speaks for them than for any other partition, or where no path leads from one to another;

@@ -103,7 +103,7 @@ fn costs_made_to_be_hard_are_solved() {
     let equal = vec![7.0; n * n];
     let ties: Vec<f64> = uniform(n, 1).iter().map(|c| (c * 3.0).floor()).collect();
     // A third of the rows and of the columns at no cost, and costs without a mean.
-    let dead = |k: usize| k / n % 3 == 0 || k % n % 3 == 0;
+    let dead = |k: usize| (k / n).is_multiple_of(3) || (k % n).is_multiple_of(3);
     let dead: Vec<f64> = uniform(n, 2).iter().enumerate().map(|(k, c)| if dead(k) { 0.0 } else { c - 0.5 }).collect();
     let heavy: Vec<f64> = uniform(n, 3).iter().map(|c| (std::f64::consts::PI * (c - 0.5)).tan()).collect();
     for costs in [product, geometric, equal, ties, dead, heavy] {

@@ -59,7 +59,7 @@ impl Head {
     /// # Panics
     /// If `rows` does not hold whole rows.
     pub fn representation(&self, rows: &[f32]) -> Vec<f32> {
-        through(&self.features, rows)
+        apply(&self.features, rows)
     }
 
     /// `q` of rows, as [`representation`](Self::representation).
@@ -67,12 +67,12 @@ impl Head {
     /// # Panics
     /// If `rows` does not hold whole rows.
     pub fn cluster_rows(&self, rows: &[f32]) -> Vec<f32> {
-        through(&self.clusters, rows)
+        apply(&self.clusters, rows)
     }
 }
 
-/// Unit rows at the end of a stack of layers.
-fn through(layers: &[Layer], rows: &[f32]) -> Vec<f32> {
+/// Unit rows at the end of a stack of layers with rectifiers between them; a row's image does not depend on which rows come with it.
+pub(crate) fn apply(layers: &[Layer], rows: &[f32]) -> Vec<f32> {
     let (Some(first), Some(last)) = (layers.first(), layers.last()) else { return rows.to_vec() };
     let (d, n_out) = (first.n_in(), last.n_out());
     assert!(rows.len().is_multiple_of(d), "whole rows");
