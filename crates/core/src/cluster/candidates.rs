@@ -196,8 +196,12 @@ impl Space {
 
 /// Edges between clusters in the graph by which partitions of different points are compared, of nearest rows in a space.
 pub(crate) fn near_edges(near: &Neighbours, mass: &[f64], labels: &[u32], clusters: usize) -> Edges {
-    let k = (labels.len() / (COMPARED_SHARE * clusters)).clamp(FEWEST_NEIGHBOURS, SCORED_NEIGHBOURS);
-    edges(&truncated(near, k), mass, false, labels, clusters)
+    edges(&truncated(near, compared_neighbours(labels.len(), clusters)), mass, false, labels, clusters)
+}
+
+/// Neighbours whose labels are compared between partitions of different points.
+pub(crate) fn compared_neighbours(n_rows: usize, clusters: usize) -> usize {
+    (n_rows / (COMPARED_SHARE * clusters)).clamp(FEWEST_NEIGHBOURS, SCORED_NEIGHBOURS)
 }
 
 /// Edges between clusters in a graph of nearest rows, each as heavy as its row or, if `weighted`, its affinity times that.
@@ -216,7 +220,7 @@ pub(crate) fn edges(near: &Neighbours, mass: &[f64], weighted: bool, labels: &[u
 }
 
 /// Neighbours whose labels are compared at most, ...
-const SCORED_NEIGHBOURS: usize = 10;
+pub(crate) const SCORED_NEIGHBOURS: usize = 10;
 /// ... and in small clusters: which share of a cluster, and how many at least.
 const COMPARED_SHARE: usize = 16;
 const FEWEST_NEIGHBOURS: usize = 4;

@@ -1,6 +1,8 @@
 //! What is tried and what wins: preparations, graphs and recipes at one number of clusters, and the number itself.
 
-use super::candidates::{Recipe, Space, smoothed_points, spectral_points, spectrum};
+use super::candidates::{
+    Recipe, SCORED_NEIGHBOURS, Space, compared_neighbours, smoothed_points, spectral_points, spectrum,
+};
 use super::config::AffinityKind;
 use super::count::{self, Count, Evidence, Tried};
 use super::eigen::Pairs;
@@ -18,7 +20,7 @@ use crate::observe::{self, Event};
 /// Sizes of the graph that are tried, each with the effective number of neighbours: few for images, where near ones mean most,
 /// more for embeddings of text, where near ones mislead.
 pub(crate) const GRAPHS: [(usize, f64); 3] = [(15, 10.0), (7, 5.0), (64, 30.0)];
-/// One more, for clusters along thin curves that wider graphs tie to each other, once their number is known: to count, it cuts too much.
+/// One more where clusters are small, since wider graphs tie thin ones to each other. To count, it cuts too much.
 const THIN: (usize, f64) = (4, 8.0 / 3.0);
 /// The graph by which clusters are counted that are too small for those: of its edges fewer leave a cluster of ten rows.
 pub(crate) const NARROW: (usize, f64) = (5, 10.0 / 3.0);
@@ -181,7 +183,7 @@ impl Job<'_> {
     }
 
     /// The graphs by which clusters are counted.
-    fn wide_graphs(&self) -> Vec<(usize, f64)> {
+    pub(crate) fn wide_graphs(&self) -> Vec<(usize, f64)> {
         match self.config.neighbours {
             // Two thirds as in the smaller of the default graphs.
             Some(k) => vec![(k, (2.0 * k as f64 / 3.0).max(1.0))],
@@ -191,9 +193,10 @@ impl Job<'_> {
     }
 
     /// The graphs that are tried once the number of clusters is known. Peaks of density need more than a few neighbours.
-    pub(crate) fn graphs(&self) -> Vec<(usize, f64)> {
+    pub(crate) fn graphs(&self, clusters: usize) -> Vec<(usize, f64)> {
         let mut graphs = self.wide_graphs();
-        let thin = graphs.len() > 1 && !self.config.unequal;
+        let small = compared_neighbours(self.features.n_rows(), clusters) < SCORED_NEIGHBOURS;
+        let thin = small && graphs.len() > 1 && !self.config.unequal;
         graphs.extend(thin.then_some(THIN));
         graphs
     }

@@ -155,11 +155,11 @@ impl<'a> Job<'a> {
     }
 
     fn run(&self, learner: Option<&dyn Learner>) -> Result<Outcome> {
-        let graphs = self.graphs();
         let (contest, clusters, count) = match self.config.clusters {
-            Clusters::Fixed(k) => (self.survey(k, &graphs, Contest::last())?, k, None),
+            Clusters::Fixed(k) => (self.survey(k, &self.graphs(k), Contest::last())?, k, None),
             Clusters::Auto => {
                 let (count, finalists) = self.counted()?;
+                let graphs = self.graphs(count.clusters);
                 let mut contest = Contest::last();
                 for entrant in finalists {
                     self.enter(entrant.space, count.clusters, &graphs, &mut contest)?;
@@ -223,7 +223,7 @@ impl<'a> Job<'a> {
     fn space(&self, source: usize, preparation: Preparation, affinity: AffinityKind) -> Result<Space> {
         self.check_cancelled()?;
         observe::phase(self.observer, "neighbours", None);
-        let largest = self.graphs().iter().map(|g| g.0).max().unwrap_or(1);
+        let largest = self.wide_graphs().iter().map(|g| g.0).max().unwrap_or(1);
         let from = &self.sources[source];
         let features = Features::new(&from.values, from.n_cols)?;
         Space::new(&features, &self.mass, source == 1, preparation, &from.principal, affinity, largest)

@@ -98,7 +98,7 @@ impl Job<'_> {
         let problem =
             Problem { rows: &own, n_cols: p, weights: &weights, neighbours: &near.index, k: near.k, seed: self.seed };
         let head = learner.learn(&problem, &mut judge)?;
-        let graphs = self.graphs();
+        let graphs = self.graphs(clusters);
         let largest = graphs.iter().map(|g| g.0).max().unwrap_or(1);
         let mut contest = Contest::last();
         let space = || Space::learned(&transform, &head, &rows, &self.mass, largest);
