@@ -3,10 +3,10 @@
     python benches/rivals/cluster.py --data DIR [--sets coil20,orl,...] [--seeds 5] [--out DIR]
 
 DIR holds `mnist/`, `subspace/`, `text/` and `features/` as described in its own manifest; nothing of it is kept. Every set is clustered with
-the number of classes given and, with --auto, without. Rivals get the rows centred and unit (as ours do), and the better of that and
-half-whitened PCA for kNN-spectral, scikit-learn's and with eigenvectors' rows brought to length one; SSC-OMP and EnSC get up to 6,000 unit rows, centred and not. Where ours gets features of images (--features), k-means, the
-mixture and EnSC get those, too, as the winning preparation has them ("same_features"). Generated sets are drawn anew with every seed. Medians and worst
-cases over seeds go to run.json.
+the number of classes given and, with --auto, without. Rivals get the rows centred and unit (as ours do), kNN-spectral also half-whitened PCA,
+each by scikit-learn and with eigenvectors' rows brought to length one; SSC-OMP and EnSC get up to 6,000 unit rows, centred and not. Where ours
+gets features of images (--features), k-means, the mixture and EnSC get those, too, as the winning preparation has them ("same_features").
+Generated sets are drawn anew with every seed. Medians and worst cases over seeds go to run.json.
 """
 
 import argparse
@@ -217,7 +217,7 @@ def ours(folder, clusters, flags, seed, binary=BINARY):
     return out | {"seconds": record["seconds"]["total"], "peak_rss_bytes": record["peak_rss_bytes"]}
 
 
-def rivals(name, x, prepared, truth, clusters, seed, only=None):
+def rivals(x, prepared, truth, clusters, seed, only=None):
     rows = unit(x - x.mean(0))
     if rows.shape[1] > 256 and len(rows) > 256:
         rows = PCA(256, random_state=0).fit_transform(rows)
@@ -329,7 +329,7 @@ def main():
                 row = {"seed": seed, "subspan": ours(folder, clusters, more, seed)}
                 if seed < (options.seeds if options.rival_seeds is None else options.rival_seeds):
                     prepared = np.load(folder / "out" / "representation.npy") if "--features" in flags else None
-                    row["rivals"] = rivals(name, x.reshape(len(x), -1).astype(np.float32), prepared, truth, clusters, seed, options.rivals)
+                    row["rivals"] = rivals(x.reshape(len(x), -1).astype(np.float32), prepared, truth, clusters, seed, options.rivals)
                 if options.auto and seed == 0:
                     row["auto"] = ours(folder, "auto", more, 0)
                     print(name, "auto", {k: v for k, v in row["auto"].items() if k in ("clusters", "interval", "accuracy", "nmi", "failure")}, flush=True)

@@ -85,9 +85,9 @@ def clusterings(versions, classes, seed):
         tried = []
         for version, rows in enumerate(versions):
             for setting, graph in represent(rows).items():
+                told = {"version": version, "setting": setting} | edges(graph, classes)
                 for cut in (spectral, scikit_spectral):
-                    told = {"version": version, "setting": setting, "cut": cut.__name__} | edges(graph, classes)
-                    tried.append(told | scores(cut(graph, clusters, seed), classes))
+                    tried.append(told | {"cut": cut.__name__} | scores(cut(graph, clusters, seed), classes))
         return max(tried, key=lambda s: s["accuracy"]) | {"tried": tried}
 
     return {

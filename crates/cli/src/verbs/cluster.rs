@@ -36,8 +36,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "K", default_value = "auto")]
     clusters: String,
     /// projection: doubly stochastic projection of the rows' affinities; mlc: a head trained by manifold linearizing and
-    /// clustering beside it, kept if its clusters code rows in 1 % fewer bits (what it gave is also in trained-*), and a
-    /// representation in which the clusters kept are subspaces
+    /// clustering beside it, kept if its clusters code rows in 1 % fewer bits and tell no less across edges (what it gave is also in
+    /// trained-*), and a representation in which the clusters kept are subspaces
     #[arg(long, default_value = "projection", value_parser = clap::builder::PossibleValuesParser::new(Method::names()))]
     method: String,
     /// True classes, for scores only: .npy, .npz:KEY, idx, idx.gz, .csv:COLUMN or .parquet:COLUMN
@@ -66,7 +66,7 @@ pub(crate) struct Args {
     /// graphs and other peaks speak for them (needs --clusters K)
     #[arg(long)]
     unequal: bool,
-    /// Neighbours per row of the graph [default: 7, 15 and 64 are tried]
+    /// Neighbours per row of the graph [default: 7, 15 and 64 are tried, and 4 where clusters are small]
     #[arg(long, value_name = "N")]
     neighbours: Option<usize>,
     /// The most clusters that auto considers [default: an eighth of the rows, at most 200]

@@ -184,13 +184,12 @@ impl Space {
         edges(&self.nearest(SCORED_NEIGHBOURS), &self.mass, self.affinity == Affinity::Pursuit, labels, clusters)
     }
 
-    /// The same in the graph by which partitions of different points are compared. Where clusters are small, further rows are often of other
-    /// ones: a sixteenth of a cluster's rows count then, at least four.
-    pub(crate) fn near_edges(&self, labels: &[u32], clusters: usize) -> Edges {
-        match self.affinity {
-            Affinity::Pursuit => self.edges(labels, clusters),
-            _ => near_edges(&self.neighbours, &self.mass, labels, clusters),
-        }
+    /// The same in the graph by which partitions of different points are compared, if that is another one. Where clusters are small, further
+    /// rows are often of other ones: a sixteenth of a cluster's rows count then, at least four.
+    pub(crate) fn near_edges(&self, labels: &[u32], clusters: usize) -> Option<Edges> {
+        let another =
+            self.affinity != Affinity::Pursuit && compared_neighbours(labels.len(), clusters) < SCORED_NEIGHBOURS;
+        another.then(|| near_edges(&self.neighbours, &self.mass, labels, clusters))
     }
 }
 

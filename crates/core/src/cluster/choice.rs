@@ -76,7 +76,8 @@ impl Partition {
         let edges = space.edges(&labels, clusters);
         let closed = (1.0 - (1.0 - edges.kept()) / NEARLY_CLOSED).clamp(0.0, 1.0);
         let count = 1.0 + (CLOSED_COUNT - 1.0) * closed;
-        let information = space.near_edges(&labels, clusters).information();
+        let near = space.near_edges(&labels, clusters);
+        let information = near.as_ref().unwrap_or(&edges).information();
         Self { recipe, labels, information, count, worth: edges.information() * count }
     }
 

@@ -137,8 +137,8 @@ const OVERLAPPING: &str = "coding length of overlapping clusters";
 const CLOSED: f64 = 0.99;
 
 /// The number whose clusters no edge leaves, by coding length; where there is none, the one whose information across edges is worth
-/// the price of its entropy; where none is, the one of least coding length again. Coding length is right where clusters are plain subspaces or curves, which can be cut anywhere at the same
-/// small loss, and blind where they are too small for their description.
+/// the price of its entropy; where none is, the one of least coding length again. Coding length is right where clusters are plain
+/// subspaces or curves, which can be cut anywhere at the same small loss, and blind where they are too small for their description.
 pub(crate) fn choose(curve: Vec<Tried>, n_rows: usize, components: usize) -> Count {
     let mut coded = by_length(curve, n_rows, components);
     let closed = |t: &&Tried| t.closed >= CLOSED;

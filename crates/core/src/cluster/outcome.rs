@@ -111,6 +111,10 @@ pub struct Learned {
     pub coding_length: f64,
     /// That of the projection's clusters.
     pub projection_coding_length: f64,
+    /// Information across edges of near rows that its clusters tell, nats, on the rows it was trained on.
+    pub information: f64,
+    /// That of the projection's clusters.
+    pub projection_information: f64,
     /// Held-out code length of every head that was looked at during training, on the rows it was trained on and held-out ones.
     pub snapshots: Vec<f64>,
     /// The head's own features.

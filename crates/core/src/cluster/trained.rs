@@ -111,10 +111,10 @@ impl Job<'_> {
             let layers = learner.linearize(&problem, &gather(&outcome.labels, 1, &used), clusters)?;
             self.represent(outcome, layers, &rows)
         };
-        let [told, told_by_projection] = [&trained, &projected].map(|outcome| {
+        let told = [&trained, &projected].map(|outcome| {
             candidates::near_edges(&near, &own_mass, &gather(&outcome.labels, 1, &used), clusters).information()
         });
-        self.better(projected, trained, clusters, (&held, snapshots), told >= told_by_projection, represent)
+        self.better(projected, trained, clusters, (&held, snapshots), told, represent)
     }
 
     /// Gives a clustering a representation of its own clusters: other rows than those by which they were found.
@@ -135,7 +135,7 @@ impl Job<'_> {
         mut trained: Outcome,
         clusters: usize,
         (held, snapshots): (&[bool], Vec<f64>),
-        tells: bool,
+        [information, projection_information]: [f64; 2],
         represent: impl FnOnce(&mut Outcome) -> Result<()>,
     ) -> Result<Outcome> {
         let bits = |outcome: &Outcome| {
@@ -145,7 +145,7 @@ impl Job<'_> {
         let [coding_length, projection_coding_length] = [&trained, &projected].map(|o| o.summary.coding_length);
         let falls = |from: f64, to: f64| from - to > CLEARLY * from.abs();
         let shorter = falls(projection_held_out, held_out) && falls(projection_coding_length, coding_length);
-        let kept = shorter && tells;
+        let kept = shorter && information >= projection_information;
         let shapes = [self.shape(&trained)?, self.shape(&projected)?];
         let mut candidates = std::mem::take(&mut projected.summary.candidates);
         trained.summary.chosen += candidates.len();
@@ -167,6 +167,8 @@ impl Job<'_> {
             projection_held_out,
             coding_length,
             projection_coding_length,
+            information,
+            projection_information,
             snapshots,
             trained: shapes[0],
             projection: shapes[1],

@@ -3,8 +3,8 @@
 //! Numbers `u`, `v` with `c_ij ≥ u_i + v_j` (feasible duals) bound every assignment's cost from below by `Σu + Σv`, so an
 //! assignment that reaches the bound is optimal. The solver looks for both at once (R. Jonker, A. Volgenant, "A shortest
 //! augmenting path algorithm for dense and sparse linear assignment problems", Computing 38, 1987): reductions assign most rows
-//! cheaply, shortest augmenting paths the others, or all if reductions get nowhere. Large square problems are first solved among each row's cheapest edges, whose duals are then
-//! checked against the whole matrix; only rows that fail are searched for there.
+//! cheaply, shortest augmenting paths the others, or all if reductions get nowhere. Large square problems are first solved among
+//! each row's cheapest edges, whose duals are then checked against the whole matrix; only rows that fail are searched for there.
 //!
 //! **Warm start.** For *any* `v`, `u_i = min_j (c_ij − v_j)` is feasible. So the `v` of a similar problem costs one pass over the
 //! matrix, after which every row whose old column still attains its minimum keeps it; only the other rows are searched for. If
