@@ -47,9 +47,15 @@ def mnist(data, part, count=None):
     return images[:count], labels[:count]
 
 
-def fashion(data, count):
+def fashion(data, count=None):
     images = idx(data / "fashion_mnist" / "train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
     return images[:count], idx(data / "fashion_mnist" / "train-labels-idx1-ubyte.gz", 8)[:count]
+
+
+def slices(x, y, count, seed):
+    """The rows from `seed` times so many on, beginning again after the last whole slice."""
+    at = seed % (len(y) // count) * count
+    return x[at : at + count], y[at : at + count]
 
 
 def subspace(data, name):
@@ -88,6 +94,16 @@ def thinned(x, y, rng, kind):
 
 def imbalanced(data, seed, kind, load=lambda d: mnist(d, "test", 5000)):
     return thinned(*load(data), np.random.default_rng(seed), kind)
+
+
+def shuffled_tail(x, y, seed):
+    """Classes in a random order, of geometrically falling size down to a fifth, a tenth or a twentieth, by the seed."""
+    rng = np.random.default_rng(100 + seed)
+    classes = rng.permutation(np.unique(y))
+    last = 1 / (5, 10, 20)[seed % 3]
+    share = {c: last ** (i / (len(classes) - 1)) for i, c in enumerate(classes)}
+    keep = rng.random(len(y)) < np.vectorize(share.get)(y)
+    return x[keep], y[keep]
 
 
 def union_of_subspaces(seed, ambient, count, dim, per, noise):
@@ -176,6 +192,11 @@ SETS = {
     "mnist_5k_turned": (lambda d, s: mnist(d, "test", 5000), TURNED),
     "mnist_odd_halved_turned": (lambda d, s: imbalanced(d, s, "odd"), TURNED),
     "mnist_long_tail_turned": (lambda d, s: imbalanced(d, s, "tail"), TURNED),
+    "mnist_slices_turned": (lambda d, s: slices(*mnist(d, "train"), 5000, s), TURNED),
+    "mnist_shuffled_tails_turned": (lambda d, s: shuffled_tail(*slices(*mnist(d, "train"), 6000, s), s), TURNED),
+    "mnist_70k_long_tail_turned": (lambda d, s: imbalanced(d, s, "tail", both_parts), TURNED),
+    "fashion_slices_turned": (lambda d, s: slices(*fashion(d), 5000, s), TURNED),
+    "fashion_shuffled_tails_turned": (lambda d, s: shuffled_tail(*slices(*fashion(d), 8000, s), s), TURNED),
     "mnist_5k_unequal": (lambda d, s: mnist(d, "test", 5000), UNEQUAL),
     "mnist_odd_halved_unequal": (lambda d, s: imbalanced(d, s, "odd"), UNEQUAL),
     "mnist_long_tail_unequal": (lambda d, s: imbalanced(d, s, "tail"), UNEQUAL),

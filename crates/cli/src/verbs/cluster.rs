@@ -62,8 +62,8 @@ pub(crate) struct Args {
     /// least squares (lsr) or by a pursuit of few rows (omp) [default: cosine and, for few rows, lsr are tried]
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(AffinityKind::names()))]
     affinity: Option<String>,
-    /// Clusters may differ in size by ten times and more: peaks of density are tried as clusters, too, and win where edges of the
-    /// graphs and other peaks speak for them (needs --clusters K)
+    /// Clusters are known to differ in size by ten times and more: peaks of density win wherever edges of the graphs and other peaks speak
+    /// for them (needs --clusters K) [default: with a K of up to 32, only where the evidence is clear]
     #[arg(long)]
     unequal: bool,
     /// Neighbours per row of the graph [default: 7, 15 and 64 are tried, and 4 where clusters are small]
@@ -419,6 +419,13 @@ fn summary(job: &Job, matrix: &Matrix, outcome: &Outcome, agreement: Option<Agre
             chosen.preparation, chosen.affinity, chosen.neighbours, chosen.recipe
         ),
     );
+    if let (Some(_), Some(kept), Some(agreement)) = (chosen.contrast, chosen.kept, chosen.agreement) {
+        let (kept, agreement) = (percent(kept), significant(agreement, 3));
+        out.line(
+            "peaks",
+            format!("of density: edges keep {kept} of what labels tell, NMI {agreement} with peaks of other graphs"),
+        );
+    }
     if let Some(learned) = record.results.get("learned").filter(|learned| learned.is_object()) {
         for (name, bits) in [
             ("trained", ["held_out", "coding_length"]),

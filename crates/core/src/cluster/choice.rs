@@ -42,7 +42,7 @@ const PRICE: f64 = 0.25;
 /// The same while clusters are counted: close to the price they are counted at.
 const COUNTED_PRICE: f64 = 0.5;
 /// Eigenvectors per cluster in which peaks of density are looked for: as many as clusters would show as many peaks, whatever the rows.
-const MODES_SHARE: usize = 2;
+pub(crate) const MODES_SHARE: usize = 2;
 /// What part of the labels' entropy edges may lose at most for clusters to count as nearly closed, ...
 const NEARLY_CLOSED: f64 = 0.03;
 /// ... and how often the information of closed ones counts: enough for clusters of a twentieth of the rows beside one that could be cut at the
@@ -110,6 +110,8 @@ pub(crate) struct Contest {
     /// Best first.
     pub(crate) best: Vec<Entrant>,
     pub(crate) unequal: Unequal,
+    /// Whether peaks of density are looked for, too.
+    peaks: bool,
     /// Whether the number of clusters is the final one.
     counted: bool,
 }
@@ -118,9 +120,9 @@ pub(crate) struct Contest {
 const FINALISTS: usize = 3;
 
 impl Contest {
-    /// At the final number of clusters, for one winner.
-    pub(crate) fn last() -> Self {
-        Self { counted: true, ..Self::default() }
+    /// At the final number of clusters, for one winner, with peaks of density or without.
+    pub(crate) fn last(peaks: bool) -> Self {
+        Self { counted: true, peaks, ..Self::default() }
     }
 
     /// Keeps the best; of equals the earlier.
@@ -142,12 +144,12 @@ impl Job<'_> {
         contest: &mut Contest,
     ) -> Result<()> {
         let recipes = self.recipes();
-        let steps = graphs.len() * (recipes.len() + usize::from(self.config.unequal));
+        let steps = graphs.len() * (recipes.len() + usize::from(contest.peaks));
         observe::phase(self.observer, "partition", Some(steps as u64));
         let mut best: Option<(Tie, Partition, usize)> = None;
         let mut found = Vec::new();
         for graph in graphs {
-            let tie = self.tie(&space, *graph, clusters)?;
+            let tie = self.tie(&space, *graph, if contest.peaks { MODES_SHARE * clusters } else { clusters })?;
             let mut won: Option<(Partition, usize)> = None;
             for recipe in recipes {
                 let starts = self.config.starts.min(TRIAL_STARTS);
@@ -159,12 +161,12 @@ impl Job<'_> {
                 }
                 self.observer.event(Event::Advance { steps: 1 });
             }
-            found.extend(self.config.unequal.then(|| embedded(&tie)));
+            found.extend(contest.peaks.then(|| embedded(&tie)));
             if let Some((partition, index)) = won {
                 best = Some((tie, partition, index));
             }
         }
-        if self.config.unequal {
+        if contest.peaks {
             self.seek_peaks(&space, graphs, &found, clusters, contest);
             self.observer.event(Event::Advance { steps: graphs.len() as u64 });
         }
@@ -174,11 +176,10 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// A graph of a space with its leading eigenvectors.
-    pub(crate) fn tie(&self, space: &Space, (neighbours, perplexity): (usize, f64), clusters: usize) -> Result<Tie> {
+    /// A graph of a space with so many of its eigenvectors.
+    pub(crate) fn tie(&self, space: &Space, (neighbours, perplexity): (usize, f64), count: usize) -> Result<Tie> {
         self.check_cancelled()?;
         let scaled = space.graph(neighbours, perplexity, self.seed);
-        let count = if self.config.unequal { MODES_SHARE * clusters } else { clusters };
         let pairs = spectrum(&scaled.membership, space.mass(), count, self.seed)?;
         Ok(Tie { neighbours, perplexity, scaled, pairs })
     }
@@ -196,10 +197,14 @@ impl Job<'_> {
     /// The graphs that are tried once the number of clusters is known. Peaks of density need more than a few neighbours.
     pub(crate) fn graphs(&self, clusters: usize) -> Vec<(usize, f64)> {
         let mut graphs = self.wide_graphs();
-        let small = compared_neighbours(self.features.n_rows(), clusters) < SCORED_NEIGHBOURS;
-        let thin = small && graphs.len() > 1 && !self.config.unequal;
+        let thin = self.small(clusters) && graphs.len() > 1 && !self.config.unequal;
         graphs.extend(thin.then_some(THIN));
         graphs
+    }
+
+    /// Whether so many clusters are small for the graphs that are tried.
+    pub(crate) fn small(&self, clusters: usize) -> bool {
+        compared_neighbours(self.features.n_rows(), clusters) < SCORED_NEIGHBOURS
     }
 
     /// The best partition by the information across edges, of several starts of k-means and of finer ones that are joined.

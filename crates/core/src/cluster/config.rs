@@ -119,7 +119,8 @@ pub struct Config {
     pub anchors: Option<usize>,
     /// Rows without direction.
     pub zero_rows: ZeroRows,
-    /// Whether peaks of density are tried as clusters, too: for clusters of very different sizes, whose number is given.
+    /// Whether clusters, whose number is given, are known to be of very different sizes: peaks of density then win wherever more speaks for them.
+    /// Otherwise, of up to 32 clusters of many rows, they win where the evidence is clear.
     pub unequal: bool,
 }
 

@@ -111,7 +111,8 @@ pub struct Learned {
     pub coding_length: f64,
     /// That of the projection's clusters.
     pub projection_coding_length: f64,
-    /// Information across edges of near rows that its clusters tell, nats, on the rows it was trained on.
+    /// Information across edges of near rows that its clusters tell, nats, on the rows it was trained on; if the projection's clusters are peaks
+    /// of density, its share of the entropy of the labels.
     pub information: f64,
     /// That of the projection's clusters.
     pub projection_information: f64,

@@ -156,11 +156,11 @@ impl<'a> Job<'a> {
 
     fn run(&self, learner: Option<&dyn Learner>) -> Result<Outcome> {
         let (contest, clusters, count) = match self.config.clusters {
-            Clusters::Fixed(k) => (self.survey(k, &self.graphs(k), Contest::last())?, k, None),
+            Clusters::Fixed(k) => (self.survey(k, &self.graphs(k), Contest::last(self.seeks_peaks(k)))?, k, None),
             Clusters::Auto => {
                 let (count, finalists) = self.counted()?;
                 let graphs = self.graphs(count.clusters);
-                let mut contest = Contest::last();
+                let mut contest = Contest::last(false);
                 for entrant in finalists {
                     self.enter(entrant.space, count.clusters, &graphs, &mut contest)?;
                 }
@@ -179,11 +179,8 @@ impl<'a> Job<'a> {
         for (source, preparation, affinity) in self.spaces() {
             self.enter(self.space(source, preparation, affinity)?, clusters, graphs, &mut contest)?;
         }
-        if self.config.unequal {
-            let all = self.spaces();
-            let space = |at: usize| self.space(all[at].0, all[at].1, all[at].2);
-            self.let_peaks_win(&mut contest, clusters, space)?;
-        }
+        let all = self.spaces();
+        self.let_peaks_win(&mut contest, clusters, |at| self.space(all[at].0, all[at].1, all[at].2))?;
         Ok(contest)
     }
 

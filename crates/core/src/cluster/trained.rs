@@ -67,7 +67,8 @@ fn gather<T: Copy>(from: &[T], d: usize, which: &[usize]) -> Vec<T> {
 
 impl Job<'_> {
     /// Trains a head and keeps it if its clusters code rows in a per cent fewer bits than the projection's, both those held out of
-    /// the code and all, and tell as much across edges between near rows; trains a representation in which the clusters that are kept are subspaces.
+    /// the code and all, and tell as much across edges between near rows (or, against peaks of density, have as large a share kept by them); trains a
+    /// representation in which the clusters that are kept are subspaces.
     pub(crate) fn learned(&self, projected: Outcome, clusters: usize, learner: &dyn Learner) -> Result<Outcome> {
         observe::phase(self.observer, "learn", None);
         let Split { held, used } = Split::new(self.features.n_rows(), self.seed);
@@ -100,19 +101,19 @@ impl Job<'_> {
         let head = learner.learn(&problem, &mut judge)?;
         let graphs = self.graphs(clusters);
         let largest = graphs.iter().map(|g| g.0).max().unwrap_or(1);
-        let mut contest = Contest::last();
+        let mut contest = Contest::last(self.config.unequal);
         let space = || Space::learned(&transform, &head, &rows, &self.mass, largest);
         self.enter(space(), clusters, &graphs, &mut contest)?;
-        if self.config.unequal {
-            self.let_peaks_win(&mut contest, clusters, |_| Ok(space()))?;
-        }
+        self.let_peaks_win(&mut contest, clusters, |_| Ok(space()))?;
         let trained = self.finish(contest, clusters, projected.summary.count.clone())?;
         let represent = |outcome: &mut Outcome| {
             let layers = learner.linearize(&problem, &gather(&outcome.labels, 1, &used), clusters)?;
             self.represent(outcome, layers, &rows)
         };
+        let peaks = projected.summary.candidates[projected.summary.chosen].contrast.is_some();
         let told = [&trained, &projected].map(|outcome| {
-            candidates::near_edges(&near, &own_mass, &gather(&outcome.labels, 1, &used), clusters).information()
+            let edges = candidates::near_edges(&near, &own_mass, &gather(&outcome.labels, 1, &used), clusters);
+            if peaks { edges.kept() } else { edges.information() }
         });
         self.better(projected, trained, clusters, (&held, snapshots), told, represent)
     }

@@ -2,12 +2,15 @@
 //!
 //! Information across edges is at most the entropy of the labels, so it likes clusters of one size: large ones cut, small ones joined.
 //! Here the *share* of that entropy counts which edges keep. It is measured in every space, since that of a partition's own space likes what
-//! happens to be in it, and peaks that are there come back in other graphs, which is their *agreement*. The sum of both decides.
+//! happens to be in it, and peaks that are there come back in other graphs, which is their *agreement*. The sum of both decides if sizes are
+//! known to differ. Else peaks win only where the evidence is clear, and never over a partition that is one into peaks as well: what
+//! both ways find, stands.
 
 use rayon::prelude::*;
 
 use super::candidates::{Recipe, Space, edges, spectral_points};
-use super::choice::{Contest, Entrant, Partition, Tie, candidate};
+use super::choice::{Contest, Entrant, MODES_SHARE, Partition, Tie, candidate};
+use super::config::Config;
 use super::modes::modes;
 use super::neighbours::{Affinity, Neighbours};
 use super::run::Job;
@@ -16,6 +19,15 @@ use crate::error::Result;
 
 /// Neighbours whose labels are compared.
 const JUDGED_NEIGHBOURS: usize = 10;
+
+/// Unasked, peaks of up to so many clusters are looked for: more need eigenvectors that take half of a run's time again.
+const UNASKED: usize = 32;
+/// They win then if their sum is larger by so much, ...
+const CLEARLY_MORE: f64 = 0.03;
+/// ... if they agree so well with other peaks, ...
+const AGREED: f64 = 0.87;
+/// ... and if none agrees better than this with what edges prefer.
+const FOUND_TOO: f64 = 0.9;
 
 /// What is kept of spaces and graphs after they have been tried.
 #[derive(Default)]
@@ -66,6 +78,12 @@ fn side_by_side(graphs: &[Embedded]) -> Embedded {
 }
 
 impl Job<'_> {
+    /// Whether peaks of density are looked for: if asked for, and wherever several graphs of many rows per cluster can agree on them.
+    pub(crate) fn seeks_peaks(&self, clusters: usize) -> bool {
+        let Config { unequal, affinity, neighbours, .. } = self.config;
+        *unequal || clusters <= UNASKED && affinity.is_none() && neighbours.is_none() && !self.small(clusters)
+    }
+
     /// Adds the partitions of a space into peaks of density, of every graph and of all graphs together. Rows that represent each
     /// other may be far apart, so graphs of such rows say nothing of density.
     pub(crate) fn seek_peaks(
@@ -97,8 +115,7 @@ impl Job<'_> {
         contest.unequal.near.push(space.nearest(JUDGED_NEIGHBOURS));
     }
 
-    /// Lets the best peaks win where more speaks for them than for any other partition, or where no path leads from one to another;
-    /// `space` makes their space anew.
+    /// Lets the best peaks win where enough speaks for them; `space` makes their space anew.
     pub(crate) fn let_peaks_win(
         &self,
         contest: &mut Contest,
@@ -116,12 +133,24 @@ impl Job<'_> {
         let compared = peaked.len().min(other.len()) > 1;
         let worth = |e: &Evidence| e.kept + if compared { e.agreement } else { 0.0 };
         let most = other.iter().map(worth).fold(f64::NEG_INFINITY, f64::max);
+        let asked = self.config.unequal;
         // Of equals the first.
-        let ranked = peaks.iter().zip(&peaked).map(|(p, e)| (p.apart, worth(e), p));
-        let best = ranked.reduce(|best, new| if (new.0, new.1) > (best.0, best.1) { new } else { best });
-        let Some((_, _, best)) = best.filter(|(apart, worth, _)| *apart || *worth > most) else { return Ok(()) };
+        let ranked = peaks.iter().zip(&peaked).map(|(p, e)| (asked && p.apart, e, p));
+        let best = ranked.reduce(|best, new| if (new.0, worth(new.1)) > (best.0, worth(best.1)) { new } else { best });
+        let Some((apart, evidence, best)) = best else { return Ok(()) };
+        let wins = if asked {
+            apart || worth(evidence) > most
+        } else {
+            let preferred = contest.best.first().map(|e| &e.partition.labels);
+            let found_too =
+                |labels: &Vec<u32>| peaks.iter().any(|p| nmi(labels, &contest.tried[p.index].labels) > FOUND_TOO);
+            worth(evidence) > most + CLEARLY_MORE && evidence.agreement > AGREED && !preferred.is_some_and(found_too)
+        };
+        if !wins {
+            return Ok(());
+        }
         let space = space(best.space)?;
-        let tie = self.tie(&space, best.graph, clusters)?;
+        let tie = self.tie(&space, best.graph, MODES_SHARE * clusters)?;
         let labels = contest.tried[best.index].labels.clone();
         let partition = Partition::of(&space, best.recipe, labels, clusters);
         contest.best = vec![Entrant { space, tie, partition, index: best.index }];
@@ -192,9 +221,39 @@ mod tests {
             let chosen = &outcome.summary.candidates[outcome.summary.chosen];
             assert!(chosen.contrast.is_some() && chosen.kept > Some(0.5), "{chosen:?}");
         }
-        let plain = found(&rows, 12, &Config { clusters: Clusters::Fixed(6), ..Config::default() });
-        assert!(agreement(&plain.labels, &truth).accuracy < 0.9);
-        assert!(plain.summary.candidates.iter().all(|c| c.kept.is_none() && c.agreement.is_none()));
+    }
+
+    fn chose_peaks(outcome: &Outcome) -> bool {
+        outcome.summary.candidates[outcome.summary.chosen].contrast.is_some()
+    }
+
+    #[test]
+    fn unasked_peaks_win_where_sizes_differ_and_not_where_they_are_alike() {
+        let config = Config { clusters: Clusters::Fixed(6), ..Config::default() };
+        for (sizes, won) in [([1280, 640, 320, 160, 80, 40], true), ([200; 6], false)] {
+            let (rows, truth) = arcs(&sizes, 0.25);
+            let outcome = found(&rows, 12, &config);
+            let accuracy = agreement(&outcome.labels, &truth).accuracy;
+            assert!(accuracy > 0.97, "{sizes:?}: {accuracy}");
+            assert_eq!(chose_peaks(&outcome), won, "{sizes:?}");
+            assert!(outcome.summary.candidates.iter().any(|c| c.contrast.is_some() && c.agreement > Some(0.5)));
+        }
+    }
+
+    #[test]
+    fn unasked_peaks_are_not_looked_for_where_graphs_cannot_agree_on_them() {
+        let (rows, _) = arcs(&[200, 100, 50], 0.25);
+        let fixed = Config { clusters: Clusters::Fixed(3), ..Config::default() };
+        let cosine = Some(crate::cluster::AffinityKind::Cosine);
+        for config in [
+            fixed.clone(),
+            Config { clusters: Clusters::Auto, max_clusters: Some(2), ..fixed.clone() },
+            Config { clusters: Clusters::Fixed(2), neighbours: Some(12), ..fixed.clone() },
+            Config { clusters: Clusters::Fixed(2), affinity: cosine, ..fixed },
+        ] {
+            let outcome = found(&rows, 6, &config);
+            assert!(outcome.summary.candidates.iter().all(|c| c.contrast.is_none() && c.kept.is_none()));
+        }
     }
 
     #[test]

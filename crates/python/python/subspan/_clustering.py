@@ -27,7 +27,8 @@ class ManifoldClustering(ClusterMixin, TransformerMixin, BaseEstimator):
     n_anchors : int, optional
         Training rows that the model keeps to label new rows.
     unequal : bool
-        Whether peaks of density are tried as clusters, too, whose sizes may differ by ten times and more; needs ``n_clusters``.
+        Whether clusters are known to differ in size by ten times and more: peaks of density then win wherever more speaks for them,
+        otherwise only where the evidence is clear; needs ``n_clusters``.
     random_state, n_threads, progress
         As of :class:`subspan.RowSampler`.
 

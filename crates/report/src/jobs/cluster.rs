@@ -114,11 +114,15 @@ fn learned(value: &Value) -> String {
     paragraphs([text.as_str()], "") + &table(&head, 1, &rows)
 }
 
-/// What was tried, best first.
+/// What was tried: what was chosen, then the rest by information.
 fn candidates(record: &RunRecord) -> String {
     let get = |name: &str| record.results.get(name).unwrap_or(&Value::Null);
     let mut tried: Vec<&Value> = get("candidates").as_array().into_iter().flatten().collect();
+    let chosen = get("chosen").as_u64().filter(|c| *c < tried.len() as u64).map(|c| tried.remove(c as usize));
     tried.sort_by(|a, b| b["information"].as_f64().unwrap_or(0.0).total_cmp(&a["information"].as_f64().unwrap_or(0.0)));
+    tried.splice(0..0, chosen);
+    // Where peaks of density were tried, what they and others were judged by.
+    let judged = tried.iter().any(|c| c["kept"].is_f64());
     let scored = tried.iter().any(|c| c["accuracy"].is_f64());
     let text = |v: &Value| v.as_str().unwrap_or("-").to_string();
     let rows: Vec<Vec<String>> = tried
@@ -128,6 +132,10 @@ fn candidates(record: &RunRecord) -> String {
             let mut row = vec![text(&c["preparation"]), text(&c["affinity"]), text(&c["recipe"])];
             row.push(c["neighbours"].as_u64().map_or("-".into(), count));
             row.push(c["information"].as_f64().map_or("-".into(), |v| significant(v, 4)));
+            if judged {
+                row.push(c["kept"].as_f64().map_or("-".into(), percent));
+                row.push(c["agreement"].as_f64().map_or("-".into(), |v| significant(v, 3)));
+            }
             if scored {
                 row.push(c["accuracy"].as_f64().map_or("-".into(), percent));
                 row.push(c["nmi"].as_f64().map_or("-".into(), |v| significant(v, 3)));
@@ -139,6 +147,9 @@ fn candidates(record: &RunRecord) -> String {
         return String::new();
     }
     let mut head = vec!["rows", "affinity", "recipe", "neighbours", "information across edges, nats"];
+    if judged {
+        head.extend(["kept by edges", "NMI with others of its kind"]);
+    }
     if scored {
         head.extend(["accuracy", "NMI"]);
     }
