@@ -68,7 +68,7 @@ pub(crate) fn preparations(n_rows: usize, n_cols: usize, affinity: AffinityKind)
 }
 
 impl Space {
-    /// Prepares rows and finds their neighbours; with `unit_first` the features are unit rows already, and new rows are to be.
+    /// Prepares rows, with `unit_first` brought to length one before anything else, and finds their neighbours; directions are those of such rows.
     pub(crate) fn new(
         features: &Features<'_>,
         mass: &[f64],
@@ -81,15 +81,15 @@ impl Space {
         let mut transform = match preparation {
             Preparation::Centered(Some(p)) => principal.transform(p, 0.0),
             Preparation::Whitened(p, power) => principal.transform(p, power),
-            Preparation::Centered(None) => Transform { unit_first: false, center: principal.mean.clone(), map: None },
+            Preparation::Centered(None) => Transform { unit_first, center: principal.mean.clone(), map: None },
             Preparation::Uncentered(limit) => Transform {
-                unit_first: false,
+                unit_first,
                 center: vec![0.0; principal.mean.len()],
                 map: limit.and_then(|p| principal.transform(p, 0.0).map),
             },
         };
-        let rows = transform.apply(features.values());
         transform.unit_first = unit_first;
+        let rows = transform.apply(features.values());
         let p = transform.n_out();
         check_lengths(&rows, p)?;
         let (metric, images, weights) = match affinity {

@@ -1,7 +1,5 @@
 //! A run: prepare, choose, label, describe.
 
-use std::borrow::Cow;
-
 use rayon::prelude::*;
 
 use super::candidates::{Recipe, Space, preparations};
@@ -98,17 +96,16 @@ fn rows_at_the_mean(features: &Features<'_>) -> Vec<usize> {
     rows.filter(|(_, row)| row.iter().zip(&mean).all(|(v, m)| v == m)).map(|(i, _)| i).collect()
 }
 
-/// Rows to prepare, with their principal directions.
-pub(crate) struct Source<'a> {
-    values: Cow<'a, [f32]>,
-    n_cols: usize,
-    pub(crate) principal: Principal,
+/// Principal directions of the rows, as they come or brought to length one first.
+pub(crate) struct Source {
+    unit_first: bool,
+    principal: Principal,
 }
 
-impl<'a> Source<'a> {
-    fn new(values: Cow<'a, [f32]>, n_cols: usize, mass: &[f64], seed: u64) -> Result<Self> {
-        let principal = Principal::fit(&Features::new(&values, n_cols)?, mass, DIRECTIONS.min(n_cols), seed)?;
-        Ok(Self { values, n_cols, principal })
+impl Source {
+    fn new(features: &Features<'_>, unit_first: bool, mass: &[f64], seed: u64) -> Result<Self> {
+        let principal = Principal::fit(features, mass, DIRECTIONS.min(features.n_cols()), seed)?;
+        Ok(Self { unit_first, principal })
     }
 }
 
@@ -129,7 +126,7 @@ pub(crate) struct Job<'a> {
     /// The weights of the rows, one on average.
     pub(crate) mass: Vec<f64>,
     /// The rows as they come and, if their lengths differ, brought to length one.
-    pub(crate) sources: Vec<Source<'a>>,
+    sources: Vec<Source>,
     /// Fixed features for coding lengths: centred principal components, unit rows.
     pub(crate) coded: (Vec<f32>, usize),
     /// The same with half as many components, for clusters too small for all.
@@ -140,11 +137,12 @@ impl<'a> Job<'a> {
     fn new(features: &'a Features<'a>, config: &'a Config, seed: u64, observer: &'a dyn Observer) -> Result<Self> {
         observe::phase(observer, "prepare", None);
         let mass = features.mass();
-        let mut sources = vec![Source::new(features.values().into(), features.n_cols(), &mass, seed)?];
+        let mut sources = vec![Source::new(features, false, &mass, seed)?];
         if !already_unit(features) {
+            // Only while directions are fitted: these rows are as large as the data.
             let mut values = features.values().to_vec();
             values.par_chunks_mut(features.n_cols()).for_each(to_unit);
-            sources.push(Source::new(values.into(), features.n_cols(), &mass, seed)?);
+            sources.push(Source::new(&Features::new(&values, features.n_cols())?, true, &mass, seed)?);
         }
         let components = |count: usize| {
             let transform = sources[0].principal.transform(count, 0.0);
@@ -221,9 +219,8 @@ impl<'a> Job<'a> {
         self.check_cancelled()?;
         observe::phase(self.observer, "neighbours", None);
         let largest = self.wide_graphs().iter().map(|g| g.0).max().unwrap_or(1);
-        let from = &self.sources[source];
-        let features = Features::new(&from.values, from.n_cols)?;
-        Space::new(&features, &self.mass, source == 1, preparation, &from.principal, affinity, largest)
+        let Source { unit_first, principal } = &self.sources[source];
+        Space::new(self.features, &self.mass, *unit_first, preparation, principal, affinity, largest)
     }
 
     /// Labels all rows by the winner's votes and says what the clusters are like.
