@@ -24,8 +24,10 @@ const JUDGED_NEIGHBOURS: usize = 10;
 const UNASKED: usize = 32;
 /// They win then if their sum is larger by so much, ...
 const CLEARLY_MORE: f64 = 0.03;
-/// ... and if they agree so well with other peaks.
+/// ... if they agree so well with other peaks, ...
 const AGREED: f64 = 0.88;
+/// ... and if none agrees better than this with what edges prefer.
+const FOUND_TOO: f64 = 0.9;
 
 /// What is kept of spaces and graphs after they have been tried.
 #[derive(Default)]
@@ -139,11 +141,9 @@ impl Job<'_> {
         let wins = if asked {
             apart || worth(evidence) > most
         } else {
-            // What edges prefer stands if peaks find it as surely as they find these.
             let preferred = contest.best.first().map(|e| &e.partition.labels);
-            let found_too = |labels: &Vec<u32>| {
-                peaks.iter().any(|p| nmi(labels, &contest.tried[p.index].labels) >= evidence.agreement)
-            };
+            let found_too =
+                |labels: &Vec<u32>| peaks.iter().any(|p| nmi(labels, &contest.tried[p.index].labels) > FOUND_TOO);
             worth(evidence) > most + CLEARLY_MORE && evidence.agreement > AGREED && !preferred.is_some_and(found_too)
         };
         if !wins {
