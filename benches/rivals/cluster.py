@@ -84,12 +84,22 @@ def both_parts(data):
     return np.concatenate([a, c]), np.concatenate([b, d])
 
 
+def falling(classes, last):
+    """Geometrically falling shares of classes, from one to the last."""
+    return {c: last ** (i / (len(classes) - 1)) for i, c in enumerate(classes)}
+
+
+def drawn(x, y, rng, share):
+    """Every row with the probability that its class has."""
+    keep = rng.random(len(y)) < np.vectorize(share.get)(y)
+    return x[keep], y[keep]
+
+
 def thinned(x, y, rng, kind):
     """Odd classes halved, or classes of geometrically falling size down to a tenth."""
     classes = np.unique(y)
-    share = {c: (0.5 if i % 2 else 1.0) if kind == "odd" else 0.1 ** (i / (len(classes) - 1)) for i, c in enumerate(classes)}
-    keep = rng.random(len(y)) < np.vectorize(share.get)(y)
-    return x[keep], y[keep]
+    share = {c: 0.5 if i % 2 else 1.0 for i, c in enumerate(classes)} if kind == "odd" else falling(classes, 0.1)
+    return drawn(x, y, rng, share)
 
 
 def imbalanced(data, seed, kind, load=lambda d: mnist(d, "test", 5000)):
@@ -100,10 +110,7 @@ def shuffled_tail(x, y, seed):
     """Classes in a random order, of geometrically falling size down to a fifth, a tenth or a twentieth, by the seed."""
     rng = np.random.default_rng(100 + seed)
     classes = rng.permutation(np.unique(y))
-    last = 1 / (5, 10, 20)[seed % 3]
-    share = {c: last ** (i / (len(classes) - 1)) for i, c in enumerate(classes)}
-    keep = rng.random(len(y)) < np.vectorize(share.get)(y)
-    return x[keep], y[keep]
+    return drawn(x, y, rng, falling(classes, 1 / (5, 10, 20)[seed % 3]))
 
 
 def union_of_subspaces(seed, ambient, count, dim, per, noise):

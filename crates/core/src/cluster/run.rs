@@ -174,10 +174,10 @@ impl<'a> Job<'a> {
 
     /// A contest of all spaces on these graphs.
     pub(crate) fn survey(&self, clusters: usize, graphs: &[(usize, f64)], mut contest: Contest) -> Result<Contest> {
-        for (source, preparation, affinity) in self.spaces() {
-            self.enter(self.space(source, preparation, affinity)?, clusters, graphs, &mut contest)?;
-        }
         let all = self.spaces();
+        for (source, preparation, affinity) in &all {
+            self.enter(self.space(*source, *preparation, *affinity)?, clusters, graphs, &mut contest)?;
+        }
         self.let_peaks_win(&mut contest, clusters, |at| self.space(all[at].0, all[at].1, all[at].2))?;
         Ok(contest)
     }
