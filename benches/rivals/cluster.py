@@ -5,7 +5,8 @@
 DIR holds `mnist/`, `subspace/`, `text/` and `features/` as described in its own manifest; nothing of it is kept. Every set is clustered with
 the number of classes given and, with --auto, without. Rivals get the rows centred and unit (as ours do), kNN-spectral also half-whitened PCA,
 each by scikit-learn and with eigenvectors' rows brought to length one; SSC-OMP and EnSC get up to 6,000 unit rows, centred and not. Where ours
-gets features of images (--features), k-means, the mixture and EnSC get those, too, as the winning preparation has them ("same_features").
+gets features of images (--features), k-means, the mixture, kNN-spectral and EnSC get those, too, as the winning preparation has them
+("same_features").
 Generated sets are drawn anew with every seed. Medians and worst cases over seeds go to run.json.
 """
 
@@ -282,6 +283,8 @@ def rivals(x, prepared, truth, clusters, seed, only=None):
     if prepared is not None:
         for rival in ("kmeans", "gmm"):
             contestants[f"{rival}_same_features"] = lambda run=partitions[rival]: run(prepared)
+        contestants["knn_spectral_same_features"] = lambda: tied(prepared, scikit_spectral)
+        contestants["knn_unit_spectral_same_features"] = lambda: tied(prepared, spectral)
     if len(rows) > 20_000:
         # Its graph's eigenvectors take most of an hour there.
         contestants = {key: run for key, run in contestants.items() if key.startswith(("kmeans", "gmm"))}

@@ -143,18 +143,13 @@ impl Chart {
     }
 }
 
-/// Legend entries, right-aligned at `right`.
+/// Legend entries, right-aligned at `right`: one text, so that marks stay beside their names whatever the font.
 pub(crate) fn legend(entries: &[(&'static str, String)], right: f64, y: f64) -> String {
-    let mut out = String::new();
-    let mut x = right;
-    for (series, label) in entries.iter().rev() {
-        let text = escape(label);
-        let _ = write!(out, r#"<text class="label" x="{x:.1}" y="{y}" text-anchor="end">{text}</text>"#);
-        x -= label.chars().count() as f64 * CHARACTER + 14.0;
-        let _ = write!(out, r#"<circle class="dot {series}" cx="{x:.1}" cy="{:.1}" r="4.5"/>"#, y - 4.0);
-        x -= 20.0;
+    let mut out = format!(r#"<text class="label" x="{right:.1}" y="{y}" text-anchor="end">"#);
+    for (series, label) in entries {
+        let _ = write!(out, r#"<tspan class="{series}" dx="16">●</tspan><tspan dx="5">{}</tspan>"#, escape(label));
     }
-    out
+    out + "</text>"
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ const MAX_MAPPED: usize = 40;
 const MAX_PICTURED: usize = 12;
 /// Classes in the table of subspaces.
 const MAX_LISTED: usize = 40;
+/// Answers behind a point of the calibration curve: of fewer a share says nothing.
+const FEWEST_ANSWERS: f64 = 20.0;
 
 /// The section of a `classify` record.
 pub(crate) fn section(record: &RunRecord) -> Section {
@@ -135,7 +137,7 @@ fn caption(name: &str, record: &RunRecord) -> String {
         ),
         "reliability" => format!(
             "Do probabilities mean what they say? The share of right answers against the confidence they were given with, on \
-             {on}. On the diagonal nine of ten answers given with 90 % are right."
+             {on}, at least {FEWEST_ANSWERS} answers to a point. On the diagonal nine of ten answers given with 90 % are right."
         ),
         "angles" => {
             "The smallest angle between the subspaces of two classes, in degrees; dark is close. Training turns \
@@ -200,18 +202,39 @@ fn reliability(bins: &[Value], uncalibrated: &[Value]) -> String {
     let x = Axis::linear("confidence", [0.0, 1.0], percent_tick);
     let y = Axis::linear("share of right answers", [0.0, 1.0], percent_tick);
     let mut chart = Chart::new("Reliability of probabilities", x, y);
-    let points = |bins: &[Value]| -> Vec<(f64, f64)> {
-        let filled = bins.iter().filter(|b| b["count"].as_u64() > Some(0));
-        filled.filter_map(|b| Some((b["confidence"].as_f64()?, b["accuracy"].as_f64()?))).collect()
-    };
     chart.diagonal((0.0, 0.0), (1.0, 1.0));
     if !uncalibrated.is_empty() {
-        chart.line(SERIES[1], &points(uncalibrated));
+        chart.line(SERIES[1], &shares(uncalibrated));
         chart.name(SERIES[1], "before calibration");
     }
-    chart.line(SERIES[0], &points(bins));
+    chart.line(SERIES[0], &shares(bins));
     chart.name(SERIES[0], "calibrated");
     chart.svg()
+}
+
+/// Mean confidence and share of right answers of bins; neighbours with few answers are taken together.
+fn shares(bins: &[Value]) -> Vec<(f64, f64)> {
+    let mut groups: Vec<[f64; 3]> = Vec::new();
+    for bin in bins {
+        let [count, confidence, right] = ["count", "confidence", "accuracy"].map(|key| bin[key].as_f64());
+        let (Some(count), Some(confidence), Some(right)) = (count, confidence, right) else { continue };
+        let new = [count, count * confidence, count * right];
+        match groups.last_mut() {
+            Some(open) if open[0] < FEWEST_ANSWERS => (0..3).for_each(|i| open[i] += new[i]),
+            _ => groups.push(new),
+        }
+    }
+    if let [.., full, rest] = groups.as_mut_slice()
+        && rest[0] < FEWEST_ANSWERS
+    {
+        (0..3).for_each(|i| full[i] += rest[i]);
+        groups.pop();
+    }
+    groups
+        .into_iter()
+        .filter(|g| g[0] > 0.0)
+        .map(|[count, confidence, right]| (confidence / count, right / count))
+        .collect()
 }
 
 fn training(epochs: &[Value]) -> String {
@@ -302,4 +325,24 @@ fn pictures(record: &RunRecord) -> String {
         "<h3>Samples nearest to each direction</h3>\n<p>One row per direction of a class's subspace, the one of most energy \
          first. What a row has in common is what the direction stands for.</p>\n<div class=\"sheets\">\n{out}</div>\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_share_is_of_enough_answers() {
+        let bin = |count: usize, confidence: f64, accuracy: f64| json!({"count": count, "confidence": confidence, "accuracy": accuracy});
+        let bins = [bin(0, 0.0, 0.0), bin(1, 0.3, 1.0), bin(19, 0.5, 0.0), bin(100, 0.7, 0.75), bin(4, 0.95, 1.0)];
+        let found = shares(&bins);
+        let expected = [(0.49, 0.05), ((70.0 + 3.8) / 104.0, 79.0 / 104.0)];
+        assert_eq!(found.len(), 2, "{found:?}");
+        for (f, e) in found.iter().zip(&expected) {
+            assert!((f.0 - e.0).abs() < 1e-12 && (f.1 - e.1).abs() < 1e-12, "{found:?}");
+        }
+        assert_eq!(shares(&bins[1..2]), [(0.3, 1.0)]);
+        assert!(shares(&bins[..1]).is_empty());
+    }
 }

@@ -3,7 +3,7 @@
 use subspan::merge::Layout;
 use subspan_nets::analyze::{AnalyzeConfig, Evaluation, analyze_pair, mlp_spec, params_of, train_model};
 use subspan_nets::{Labelled, Training, mlp};
-use subspan_report::significant;
+use subspan_report::{count, significant};
 
 use super::Chapter;
 use super::digits::Digits;
@@ -49,7 +49,7 @@ pub(super) fn chapter(digits: &Digits, session: &Session) -> Result<Chapter, Fai
         "Two networks of three hidden layers of {} units, trained here on {} digits from different seeds: each is right on {:.1} \
          and {:.1} % of the test images, at a loss of {} and {}.",
         WIDTHS[0],
-        train.codes.len(),
+        count(train.codes.len() as u64),
         100.0 * scores[0].accuracy,
         100.0 * scores[1].accuracy,
         significant(scores[0].loss, 2),
