@@ -118,7 +118,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NonFinite { .. } => Some("drop or fill the missing values first".into()),
-            Self::ZeroRows { .. } => Some("leave these rows out".into()),
+            Self::ZeroRows { .. } => Some("--zero-rows drop leaves them out and labels them like new rows".into()),
             Self::TooFewRows { hint, .. } => hint.map(Into::into),
             Self::Separable => Some("add --l2 PENALTY, or drop the column that separates the classes".into()),
             Self::Diverged { lr, .. } => Some(format!("lower the learning rate, say to {}", lr / 10.0)),

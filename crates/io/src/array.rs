@@ -55,6 +55,11 @@ impl DType {
         }
     }
 
+    /// Whether single precision holds every value.
+    pub(crate) fn fits_f32(self) -> bool {
+        !matches!(self, Self::U32 | Self::U64 | Self::I32 | Self::I64 | Self::F64)
+    }
+
     /// Whether values may be non-finite.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F16 | Self::BF16 | Self::F32 | Self::F64)

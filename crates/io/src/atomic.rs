@@ -205,8 +205,13 @@ impl OutputDirectory {
             Err(_) if path.is_dir() => Ok(Self { path, made: false }),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(IoError::write(&shown)(io::Error::new(
                 io::ErrorKind::NotADirectory,
-                "a directory is needed, it is none",
+                "it is a file, a directory is needed",
             ))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let parent = path.parent().map_or_else(String::new, |p| p.display().to_string());
+                let text = format!("there is no directory {parent}");
+                Err(IoError::write(&shown)(io::Error::new(io::ErrorKind::NotFound, text)))
+            }
             Err(e) => Err(IoError::write(&shown)(e)),
         }
     }

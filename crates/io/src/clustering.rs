@@ -137,6 +137,10 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
     };
     let (anchors, n_anchors, _) = matrix("anchors", Some(q))?;
     let labels: Vec<u32> = reader.offsets("anchor_labels")?.into_iter().map(|l| l as u32).collect();
+    if header.clusters > MAX_CLUSTERS.max(n_anchors) {
+        let detail = format!("{} clusters of {n_anchors} anchors", header.clusters);
+        return Err(reader.corrupt("metadata", detail));
+    }
     if labels.len() != n_anchors || labels.iter().any(|l| *l as usize >= header.clusters) {
         let detail = format!("{} labels of {} clusters for {n_anchors} anchors", labels.len(), header.clusters);
         return Err(reader.corrupt("anchor_labels", detail));
@@ -176,7 +180,7 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
 
 /// Ranges outside which no fit leads, and inside which votes are finite.
 const LOG_SCALES: std::ops::RangeInclusive<f64> = -1e3..=1e3;
-const TEMPERATURES: std::ops::RangeInclusive<f64> = 1e-6..=1e3;
+const TEMPERATURES: std::ops::RangeInclusive<f64> = 1e-14..=1e3;
 const TOPS: std::ops::RangeInclusive<f64> = -1e6..=1e6;
 
 /// Names of trained layers: to the representation, to the images of a head.
@@ -207,6 +211,8 @@ fn read_layers(reader: &Reader<'_>, names: &[[&str; 2]], mut inputs: usize) -> R
 
 /// Far above any graph; a bound on what a damaged file can make predictions allocate.
 const MAX_NEIGHBOURS: usize = 1 << 16;
+/// Clusters of a model that has fewer anchors than that.
+const MAX_CLUSTERS: usize = 1 << 16;
 
 /// Writes a clustering's model into `file`, which is then complete. Equal models give equal bytes.
 ///
@@ -268,7 +274,7 @@ fn to_bytes(model: &Model, path: &str) -> Result<Vec<u8>> {
 }
 
 /// Writes every cluster's subspace: `subspaces` (f32, orthonormal rows stacked, `Σr x p`), `offsets` (u32, one more than
-/// clusters) and `medoids` (u32, the typical row of each).
+/// clusters) and `medoids` (u32, the typical row of each, the largest number for a cluster without rows).
 ///
 /// # Errors
 /// [`IoError::Write`].
@@ -285,7 +291,8 @@ pub fn write_subspaces(clusters: &[Cluster], n_dims: usize, file: AtomicFile) ->
     let mut tensors = BTreeMap::new();
     put_f32(&mut tensors, "subspaces", Some(&rows), &[rows.len() / n_dims, n_dims]);
     put_u32(&mut tensors, "offsets", &offsets);
-    put_u32(&mut tensors, "medoids", &clusters.iter().map(|c| c.medoid as u32).collect::<Vec<_>>());
+    let medoids: Vec<u32> = clusters.iter().map(|c| c.medoid.map_or(u32::MAX, |i| i as u32)).collect();
+    put_u32(&mut tensors, "medoids", &medoids);
     write_all(file, |path| tensor_bytes(&tensors, None, path))
 }
 

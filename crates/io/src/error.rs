@@ -195,6 +195,19 @@ impl IoError {
         Self::Unsupported { path: path.into(), what: what.into(), hint: None }
     }
 
+    /// A name whose extension says nothing, or nothing that is there.
+    pub(crate) fn unknown_format(path: &str, file: &str, supported: &'static str) -> Self {
+        match std::fs::metadata(file) {
+            Ok(meta) if meta.is_dir() => Self::Unsupported {
+                path: path.into(),
+                what: "a directory, a file is needed".into(),
+                hint: Some(format!("supported: {supported}")),
+            },
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Self::Open { path: path.into(), source },
+            _ => Self::UnknownFormat { path: path.into(), supported },
+        }
+    }
+
     /// A file that cannot be opened.
     pub(crate) fn open(path: &str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Open { path: path.into(), source }
@@ -218,7 +231,9 @@ impl IoError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Missing { value: "too large", .. } => "scale the values: single precision ends at 3.4e38".into(),
-            Self::Missing { .. } => "--missing drop leaves such rows out (sample and regress)".into(),
+            Self::Missing { .. } => {
+                "fill such values or leave their rows out (sample and regress: --missing drop)".into()
+            }
             Self::TooManyLevels { column, .. } => format!("--exclude {column} leaves the column out"),
             Self::ColumnType { column, target: false, .. } => format!("--exclude {column} leaves the column out"),
             Self::ColumnType { target: true, .. } => "the target must be a column of numbers".into(),

@@ -51,7 +51,7 @@ impl Labels {
         } else if [".csv", ".csv.gz", ".parquet", ".arrow", ".feather"].iter().any(|end| lower.ends_with(end)) {
             from_column(file, part)?
         } else {
-            return Err(IoError::UnknownFormat { path: path.into(), supported: SUPPORTED });
+            return Err(IoError::unknown_format(path, file, SUPPORTED));
         };
         let input = InputRecord {
             path: path.into(),

@@ -35,6 +35,38 @@ pub(crate) enum Content {
     Table(Box<Table>),
 }
 
+/// What rounding does to a column.
+#[derive(Debug, Clone, Copy)]
+struct Column {
+    low: f64,
+    high: f64,
+    /// Largest change of a value.
+    error: f64,
+}
+
+/// Share of a column's range that rounding may change a value by.
+const LOST: f64 = 1e-3;
+/// Relative range of a column that is constant up to rounding in double precision.
+const CONSTANT: f64 = 1e-13;
+
+impl Default for Column {
+    fn default() -> Self {
+        Self { low: f64::INFINITY, high: f64::NEG_INFINITY, error: 0.0 }
+    }
+}
+
+impl Column {
+    fn see(&mut self, v: f64) {
+        (self.low, self.high) = (self.low.min(v), self.high.max(v));
+        self.error = self.error.max((v - f64::from(v as f32)).abs());
+    }
+
+    fn is_lost(&self) -> bool {
+        let range = self.high - self.low;
+        range > CONSTANT * self.low.abs().max(self.high.abs()) && self.error > LOST * range
+    }
+}
+
 impl Matrix {
     /// Opens `path` and reads its header; the values stay in the file until they are asked for (compressed ones are unpacked).
     ///
@@ -54,7 +86,7 @@ impl Matrix {
         } else if lower.ends_with(".parquet") {
             return Self::from_table(path);
         } else {
-            return Err(IoError::UnknownFormat { path: path.into(), supported: SUPPORTED });
+            return Err(IoError::unknown_format(path, file, SUPPORTED));
         };
         let shape = array.shape.clone();
         Self::new(path, file, shape, array.n_rows(), array.n_cols(), Content::Array(array))
@@ -72,7 +104,7 @@ impl Matrix {
             return Err(IoError::Unsupported {
                 path: path.into(),
                 what: format!("column {column} holds text, a matrix has only numbers"),
-                hint: Some("leave out the columns that are no features".into()),
+                hint: Some("write the columns that are features to a file of their own".into()),
             });
         }
         let (n_rows, n_cols) = (table.n_input_rows(), table.n_cols());
@@ -156,7 +188,41 @@ impl Matrix {
         self.collect(|v| v as f32)
     }
 
-    fn collect<T: Copy + Into<f64>>(&self, convert: impl Fn(f64) -> T) -> Result<Vec<T>> {
+    /// All values, row-major, in single precision, in which rows are compared.
+    ///
+    /// # Errors
+    /// As [`Matrix::to_f32`]; a column whose differences single precision does not tell is refused.
+    pub fn to_features(&self) -> Result<Vec<f32>> {
+        let exact = match &self.content {
+            Content::Array(array) => array.dtype.fits_f32(),
+            Content::Table(_) => false,
+        };
+        if exact {
+            return self.to_f32();
+        }
+        let mut columns = vec![Column::default(); self.n_cols];
+        let mut at = 0;
+        let out = self.collect(|v| {
+            columns[at].see(v);
+            at = (at + 1) % self.n_cols;
+            v as f32
+        })?;
+        match columns.iter().position(Column::is_lost) {
+            None => Ok(out),
+            Some(j) => {
+                let Column { low, high, .. } = columns[j];
+                Err(IoError::Unsupported {
+                    path: self.path.clone(),
+                    what: format!(
+                        "column {j} goes from {low:?} to {high:?}: single precision, in which rows are compared, does not tell its values apart"
+                    ),
+                    hint: Some("subtract an offset from the column, or scale it".into()),
+                })
+            }
+        }
+    }
+
+    fn collect<T: Copy + Into<f64>>(&self, mut convert: impl FnMut(f64) -> T) -> Result<Vec<T>> {
         let too_large = || IoError::unsupported(&self.path, "the matrix does not fit in memory");
         let count = self.n_rows.checked_mul(self.n_cols).ok_or_else(too_large)?;
         let mut out = Vec::new();

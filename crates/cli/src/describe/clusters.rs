@@ -24,17 +24,18 @@ pub(crate) fn clusters(
     if let Some(shape) = shape {
         let [clusters, columns] = PICTURED;
         let mut pixels = Vec::new();
-        for (c, cluster) in outcome.clusters.iter().enumerate().take(clusters) {
-            let mut rows: Vec<usize> = (0..outcome.labels.len())
-                .filter(|i| outcome.labels[*i] as usize == c && *i != cluster.medoid)
-                .collect();
+        let typical =
+            outcome.clusters.iter().enumerate().take(clusters).filter_map(|(c, cluster)| Some((c, cluster.medoid?)));
+        for (c, medoid) in typical {
+            let mut rows: Vec<usize> =
+                (0..outcome.labels.len()).filter(|i| outcome.labels[*i] as usize == c && *i != medoid).collect();
             rows.sort_by(|a, b| outcome.confidence[*b].total_cmp(&outcome.confidence[*a]).then(a.cmp(b)));
             // The typical row, then evenly from the surest to the least sure.
             let step = rows.len().div_ceil(columns).max(1);
-            let mut shown = vec![cluster.medoid];
+            let mut shown = vec![medoid];
             shown.extend(rows.into_iter().step_by(step));
             // A short row would shift those below it: it is filled up with the typical one.
-            shown.resize(columns, cluster.medoid);
+            shown.resize(columns, medoid);
             pixels.extend(shown.iter().flat_map(|i| &values[i * n_cols..(i + 1) * n_cols]).copied());
         }
         record.result("exemplars", images(shape, &pixels));

@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// One class per sample, integers or text: .npy, .npz:KEY, idx, idx.gz, .csv:COLUMN or .parquet:COLUMN
     #[arg(long, value_name = "LABELS")]
     labels: String,
-    /// Dimension of each class's subspace, or auto: chosen on held-out samples [default: 8, or that of --start]
+    /// Dimension of each class's subspace, or auto: chosen on held-out samples [default: 8 but at most half of the columns, or that of --start]
     #[arg(short, value_name = "DIM")]
     k: Option<String>,
     /// gcr: trained subspaces; clafic: closed-form subspaces; linear: softmax regression, the baseline
@@ -218,7 +218,8 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     let train = Part::read(&job.matrix, &job.labels)?;
     let mut config = job.config.clone();
     if let (Dim::Fixed(k), false) = (&mut config.dim, job.k_given) {
-        *k = DIM.min(train.matrix.n_cols());
+        // Subspaces of more than half of the columns tell nothing apart.
+        *k = DIM.min(train.matrix.n_cols() / 2).max(1);
     }
     config.check_columns(train.matrix.n_cols())?;
     let test = job.test.as_ref().map(|test| Test::read(test, &train, &job.matrix)).transpose()?;

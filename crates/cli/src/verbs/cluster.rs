@@ -52,18 +52,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// How many rows each row stands for: one number per row, in any of the formats of a matrix, or none to count all alike
-    /// [default: the weights in a file that subspan sample wrote]
+    /// [default: the column weight of a MATRIX that subspan sample wrote, else all alike]
     #[arg(long, value_name = "WEIGHTS")]
     weights: Option<String>,
-    /// Rows that equal the mean have no direction. refuse: they are an error; drop: they are left out, counted and labelled like new rows
+    /// Rows that equal the mean (with omp: zero rows) have no direction. refuse: they are an error; drop: they are left out, counted and
+    /// labelled like new rows, with an arbitrary label
     #[arg(long, default_value = "refuse", value_parser = ["refuse", "drop"])]
     zero_rows: String,
-    /// What counts as near: cosine of rows, its absolute value, or how rows represent each other, for subspaces that overlap: by
-    /// least squares (lsr) or by a pursuit of few rows (omp) [default: cosine and, for few rows, lsr are tried]
+    /// What counts as near. cosine: the cosine of rows; abs: its absolute value; for subspaces that overlap, how rows represent each
+    /// other, by least squares (lsr) or by a pursuit of few rows (omp) [default: cosine and, up to 20,000 rows, lsr are tried]
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(AffinityKind::names()))]
     affinity: Option<String>,
-    /// Clusters are known to differ in size by ten times and more: peaks of density win wherever edges of the graphs and other peaks speak
-    /// for them (needs --clusters K) [default: with a K of up to 32, only where the evidence is clear]
+    /// Some clusters are known to be ten or more times as large as others: peaks of density are tried besides k-means and taken wherever they
+    /// fit better (needs --clusters K) [default: tried for a K of up to 32, taken only where they fit clearly better]
     #[arg(long)]
     unequal: bool,
     /// Neighbours per row of the graph [default: 7, 15 and 64 are tried, and 4 where clusters are small]
@@ -225,7 +226,7 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     job.config.check_rows(matrix.n_rows())?;
     let truth = job.truth.as_ref().map(|truth| read_truth(truth, &matrix, &job.matrix)).transpose()?;
     let weights = read_weights(job, &matrix)?;
-    let raw = matrix.to_f32()?;
+    let raw = matrix.to_features()?;
     let own_weights = weights.as_ref().map_or(&[][..], |w| &w.values);
     let front = job.features.front(&matrix, &job.matrix, &raw, own_weights, session.seed, &watch)?;
     let (values, n_cols) = match &front {
@@ -249,7 +250,13 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     outcome.model.front = front;
     let score = |labels: &[u32]| truth.as_ref().map(|t| cluster::agreement(labels, &t.codes));
     let agreement = score(&outcome.labels);
-    let candidates: Vec<Value> = outcome.summary.candidates.iter().map(|c| scored(c, score(&c.labels))).collect();
+    // Candidates know the rows that were clustered.
+    let clustered = truth.as_ref().map(|t| {
+        let rows = (0..).zip(&t.codes).filter(|(i, _)| outcome.left_out.binary_search(i).is_err());
+        rows.map(|(_, code)| *code).collect::<Vec<u32>>()
+    });
+    let score_of = |c: &Candidate| clustered.as_ref().map(|truth| cluster::agreement(&c.labels, truth));
+    let candidates: Vec<Value> = outcome.summary.candidates.iter().map(|c| scored(c, score_of(c))).collect();
     watch.phase("write");
     outputs.write(&outcome)?;
 

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Where the probabilities go, one column per class in ascending order
     #[arg(long, value_name = "P.npy")]
     proba: Option<PathBuf>,
-    /// Where the strangeness goes, from 0 to 1: one half is usual for a sample of the classes; for clusters, one minus the affinity to the nearest training row
+    /// Where the strangeness goes, from 0 to 1: one half is usual for a sample of the classes; for clusters, 0 near a training row, without a usual value
     #[arg(long, value_name = "SCORES.npy")]
     ood: Option<PathBuf>,
     /// Where the unit rows go in which clusters are subspaces; models of subspan cluster only
@@ -197,9 +197,17 @@ pub(crate) fn run(Job(args): &Job, session: &Session) -> Result<Done, Failure> {
     session.close(&mut record, &watch);
 
     let mut summary = Summary::new(format!("predictions for {}", args.matrix));
-    summary.line("samples", format!("{}, {}", count(n as u64), counted_as(n_classes, "class", "classes")));
+    let [one, many] = match model {
+        AnyModel::Classifier(_) => ["class", "classes"],
+        AnyModel::Clustering(_) => ["cluster", "clusters"],
+    };
+    summary.line("samples", format!("{}, {}", count(n as u64), counted_as(n_classes, one, many)));
     summary.line("confidence", format!("{} on average", percent(confidence)));
-    summary.line("output", args.output.display().to_string());
+    for (name, path) in args.outputs() {
+        if let Some(path) = path {
+            summary.line(name, path.display().to_string());
+        }
+    }
     summary.time(&record.seconds);
     Ok(Done { title: format!("Predictions for {}", args.matrix), records: vec![record], summary })
 }

@@ -6,6 +6,12 @@ pub(crate) fn npy(values: &[f32], n_cols: usize) -> Vec<u8> {
     file("<f4", values.len() / n_cols, n_cols, bytes)
 }
 
+/// The same in double precision.
+pub(crate) fn npy_f64(values: &[f64], n_cols: usize) -> Vec<u8> {
+    let bytes = values.iter().flat_map(|v| v.to_le_bytes());
+    file("<f8", values.len() / n_cols, n_cols, bytes)
+}
+
 /// Rows of `n_cols` bytes.
 pub(crate) fn npy_u8(values: &[u8], n_cols: usize) -> Vec<u8> {
     file("|u1", values.len() / n_cols, n_cols, values.iter().copied())

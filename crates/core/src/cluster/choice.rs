@@ -186,12 +186,14 @@ impl Job<'_> {
 
     /// The graphs by which clusters are counted.
     pub(crate) fn wide_graphs(&self) -> Vec<(usize, f64)> {
-        match self.config.neighbours {
+        let others = self.features.n_rows() - 1;
+        let graphs = match self.config.neighbours.map(|k| k.min(others)) {
             // Two thirds as in the smaller of the default graphs.
             Some(k) => vec![(k, (2.0 * k as f64 / 3.0).max(1.0))],
             None if self.config.affinity == Some(AffinityKind::Pursuit) => vec![PURSUED],
             None => GRAPHS.to_vec(),
-        }
+        };
+        graphs.into_iter().map(|(k, perplexity)| (k.min(others), perplexity)).collect()
     }
 
     /// The graphs that are tried once the number of clusters is known. Peaks of density need more than a few neighbours.

@@ -140,6 +140,8 @@ impl Default for Config {
     }
 }
 
+/// Most neighbours of a row: of more the graph is no longer sparse.
+const MAX_NEIGHBOURS: usize = 4096;
 /// Fewest rows that can be clustered at all.
 const MIN_ROWS: usize = 3;
 /// Fewest rows whose number of clusters can be chosen.
@@ -164,7 +166,13 @@ impl Config {
         if let Some(affinity) = self.affinity.filter(|a| self.unequal && *a == AffinityKind::Pursuit) {
             return Err(Error::parameter("affinity", affinity, "another one where clusters are unequal"));
         }
+        if let (Clusters::Fixed(_), Some(m)) = (self.clusters, self.max_clusters) {
+            return Err(Error::parameter("max-clusters", m, "left out where the number of clusters is given"));
+        }
         at_least_one("neighbours", self.neighbours)?;
+        if let Some(k) = self.neighbours.filter(|k| *k > MAX_NEIGHBOURS) {
+            return Err(Error::parameter("neighbours", k, format!("at most {MAX_NEIGHBOURS}")));
+        }
         at_least_one("anchors", self.anchors)?;
         if let Some(m) = self.max_clusters.filter(|m| *m < 2) {
             return Err(Error::parameter("max-clusters", m, "at least 2"));

@@ -19,8 +19,8 @@ pub struct Cluster {
     pub subspace: Subspace,
     /// Shares of the squares along its leading directions, descending.
     pub spectrum: Vec<f64>,
-    /// The row that holds the most mass of the cluster's other rows.
-    pub medoid: usize,
+    /// The row that holds the most mass of the cluster's other rows; `None` if it has no rows.
+    pub medoid: Option<usize>,
     /// Mean confidence of its rows.
     pub confidence: f64,
 }
@@ -67,10 +67,11 @@ pub(crate) fn describe(
             let sum: f64 = members.iter().map(|i| mass[*i] * f64::from(confidence[*i])).sum();
             Ok(Cluster {
                 size: members.len(),
-                share: own / total_mass,
+                // Of nothing the sum is -0.
+                share: own.abs() / total_mass,
                 subspace: Subspace::span(&Mat::from_fn(p, rank, |i, j| basis[(i, j)]))?,
                 spectrum: spectrum.iter().take(SPECTRUM).map(|v| if total > 0.0 { v / total } else { 0.0 }).collect(),
-                medoid: best.map_or(0, |b| b.1),
+                medoid: best.map(|b| b.1),
                 confidence: if own > 0.0 { sum / own } else { 0.0 },
             })
         })

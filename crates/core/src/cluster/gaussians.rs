@@ -12,6 +12,8 @@ use crate::error::Result;
 
 /// `ε²`, the noise of unit rows over all directions: small, because subspaces that share a space differ in few directions.
 const NOISE: f64 = 0.01;
+/// Rows whose lengths are held at a time.
+const ROWS: usize = 1 << 13;
 /// Rounds of labelling and fitting; it takes a handful.
 const MAX_ROUNDS: usize = 50;
 
@@ -46,7 +48,7 @@ impl Gaussians {
     }
 
     /// Nats of every row in every cluster, cluster after cluster: `clusters x n`. Cost: `n_cols²` flop for each.
-    pub(crate) fn lengths(&self, rows: &[f32]) -> Vec<Vec<f64>> {
+    fn lengths(&self, rows: &[f32]) -> Vec<Vec<f64>> {
         let values: Vec<f64> = rows.iter().map(|v| f64::from(*v)).collect();
         let of = |cluster: &Option<(Mat, f64)>| match cluster {
             None => vec![f64::INFINITY; rows.len() / self.n_cols],
@@ -58,20 +60,23 @@ impl Gaussians {
         self.clusters.iter().map(of).collect()
     }
 
-    /// The cluster of every row and its probability, from [`Gaussians::lengths`]; with `shares` of all clusters, `n x clusters`.
-    pub(crate) fn choose(lengths: &[Vec<f64>], shares: bool) -> (Vec<u32>, Vec<f32>, Vec<f32>) {
-        let n = lengths.first().map_or(0, Vec::len);
+    /// The cluster of every row and its probability; with `shares` those of all clusters, `n x clusters`.
+    pub(crate) fn choose(&self, rows: &[f32], shares: bool) -> (Vec<u32>, Vec<f32>, Vec<f32>) {
+        let n = rows.len() / self.n_cols;
         let (mut labels, mut confidence, mut all) = (Vec::with_capacity(n), Vec::with_capacity(n), Vec::new());
-        for i in 0..n {
-            let row = || lengths.iter().map(|l| l[i]);
-            let (label, least) = row()
-                .zip(0..)
-                .fold((0, f64::INFINITY), |best, (length, c)| if length < best.1 { (c, length) } else { best });
-            let total: f64 = row().map(|length| (least - length).exp()).sum();
-            labels.push(label);
-            confidence.push((1.0 / total) as f32);
-            if shares {
-                all.extend(row().map(|length| ((least - length).exp() / total) as f32));
+        for block in rows.chunks(ROWS * self.n_cols) {
+            let lengths = self.lengths(block);
+            for i in 0..block.len() / self.n_cols {
+                let row = || lengths.iter().map(|l| l[i]);
+                let (label, least) = row()
+                    .zip(0..)
+                    .fold((0, f64::INFINITY), |best, (length, c)| if length < best.1 { (c, length) } else { best });
+                let total: f64 = row().map(|length| (least - length).exp()).sum();
+                labels.push(label);
+                confidence.push((1.0 / total) as f32);
+                if shares {
+                    all.extend(row().map(|length| ((least - length).exp() / total) as f32));
+                }
             }
         }
         (labels, confidence, all)
@@ -84,8 +89,7 @@ impl Gaussians {
 /// As [`Gaussians::new`].
 pub(crate) fn settled(rows: &[f32], n_cols: usize, mut labels: Vec<u32>, clusters: usize) -> Result<Vec<u32>> {
     for _ in 0..MAX_ROUNDS {
-        let lengths = Gaussians::new(rows, n_cols, &labels, clusters)?.lengths(rows);
-        let next = Gaussians::choose(&lengths, false).0;
+        let next = Gaussians::new(rows, n_cols, &labels, clusters)?.choose(rows, false).0;
         if next == labels {
             break;
         }
@@ -134,6 +138,6 @@ mod tests {
         let lengths = gaussians.lengths(&[1.0, 0.0]);
         assert!((lengths[0][0] - (0.5 * det.ln() + 0.5 * c / det)).abs() < 1e-6);
         assert_eq!(lengths[1][0], f64::INFINITY);
-        assert_eq!(Gaussians::choose(&lengths, true), (vec![0], vec![1.0], vec![1.0, 0.0]));
+        assert_eq!(gaussians.choose(&[1.0, 0.0], true), (vec![0], vec![1.0], vec![1.0, 0.0]));
     }
 }

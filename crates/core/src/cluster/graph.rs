@@ -138,8 +138,10 @@ impl Temperatures {
     }
 }
 
-/// Bounds of a temperature: below, one neighbour takes all; above, all neighbours count alike.
+/// Bounds of a temperature, in parts of the largest affinity: below, one neighbour takes all; above, all neighbours count alike.
 const ETA: [f64; 2] = [1e-4, 10.0];
+/// Affinities that such parts are taken of: coefficients of self-representation are about the number of columns over that of rows.
+const SCALES: [f64; 2] = [1e-9, 1.0];
 
 /// The temperature at which the softmax of `affinity` has the exponential of its entropy at `perplexity`, within bounds.
 pub(crate) fn temperature(affinity: &[f32], perplexity: f64) -> f64 {
@@ -159,9 +161,10 @@ pub(crate) fn temperature(affinity: &[f32], perplexity: f64) -> f64 {
         (sum.ln() - mean, square / sum - mean * mean)
     };
     let goal = perplexity.min(0.95 * affinity.len() as f64).max(1.0).ln();
-    let [mut low, mut high] = ETA.map(f64::ln);
+    let scale = f64::from(top).clamp(SCALES[0], SCALES[1]);
+    let [mut low, mut high] = ETA.map(|eta| (scale * eta).ln());
     if entropy(low).0 >= goal {
-        return ETA[0];
+        return scale * ETA[0];
     }
     // Newton steps that stay between the bounds known so far, halvings where they would not.
     let mut at = 0.5 * (low + high);
@@ -379,13 +382,16 @@ mod tests {
     }
 
     #[test]
-    fn a_temperature_gives_the_perplexity_asked_for() {
-        let affinity: Vec<f32> = (0..40).map(|i| 1.0 - 0.02 * i as f32).collect();
-        let eta = temperature(&affinity, 12.0);
-        let weights: Vec<f64> = affinity.iter().map(|a| (f64::from(*a) / eta).exp()).collect();
-        let sum: f64 = weights.iter().sum();
-        let entropy: f64 = weights.iter().map(|w| surprise(w / sum)).sum();
-        assert!((entropy.exp() - 12.0).abs() < 1e-6);
-        assert_eq!(temperature(&[0.5; 30], 10.0), ETA[0]);
+    fn a_temperature_gives_the_perplexity_asked_for_whatever_the_scale_of_affinities() {
+        for scale in [1.0, 0.01, 1e-5] {
+            let affinity: Vec<f32> = (0..40).map(|i| scale * (1.0 - 0.02 * i as f32)).collect();
+            let eta = temperature(&affinity, 12.0);
+            let weights: Vec<f64> = affinity.iter().map(|a| ((f64::from(*a) - f64::from(scale)) / eta).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            let entropy: f64 = weights.iter().map(|w| surprise(w / sum)).sum();
+            assert!((entropy.exp() - 12.0).abs() < 1e-5, "{scale}: {}", entropy.exp());
+        }
+        assert_eq!(temperature(&[0.5; 30], 10.0), 0.5 * ETA[0]);
+        assert!(temperature(&[0.0; 30], 10.0) > 0.0);
     }
 }

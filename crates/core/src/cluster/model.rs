@@ -98,7 +98,8 @@ pub struct Predictions {
     pub confidence: Vec<f32>,
     /// Shares of all clusters, `n x clusters`; empty unless asked for.
     pub shares: Vec<f32>,
-    /// One minus the affinity to the nearest anchor (at most one): 0 where training rows are, 1 orthogonal to all of them.
+    /// One minus the affinity to the nearest anchor (at most one; by least squares, relative to that anchor's own nearest row): 0 where
+    /// training rows are, 1 orthogonal to all of them, and for a row without direction.
     pub strangeness: Vec<f32>,
 }
 
@@ -224,13 +225,18 @@ impl Model {
             }
         }
         if let Some(gaussians) = gaussians {
-            (out.labels, out.confidence, out.shares) = Gaussians::choose(&gaussians.lengths(images), shares);
+            (out.labels, out.confidence, out.shares) = gaussians.choose(images, shares);
         }
         out
     }
 
     fn ballot(&self, index: &[u32], affinity: &[f32], row: &[f32]) -> Ballot {
         let q = row.len();
+        if row.iter().all(|v| *v == 0.0) {
+            // No direction, no opinion.
+            let share = 1.0 / self.clusters as f64;
+            return Ballot { votes: (0..self.clusters as u32).map(|label| (label, share)).collect(), nearest: 0.0 };
+        }
         let own = index.iter().position(|i| self.anchors[*i as usize * q..(*i as usize + 1) * q] == *row);
         let voters: Vec<(usize, f32)> = index
             .iter()
@@ -240,9 +246,9 @@ impl Model {
             .map(|(_, (i, a))| (*i as usize, *a))
             .take(self.neighbours)
             .collect();
-        let Some((_, nearest)) = voters.first().copied() else {
+        let Some((first, nearest)) = voters.first().copied() else {
             // A single anchor, asked about itself.
-            return Ballot { votes: vec![(self.labels[index[0] as usize], 1.0)], nearest: affinity[0] };
+            return Ballot { votes: vec![(self.labels[index[0] as usize], 1.0)], nearest: 1.0 };
         };
         let near: Vec<f32> = voters.iter().map(|v| v.1).collect();
         let (eta, top) = (temperature(&near, self.perplexity), f64::from(nearest));
@@ -264,6 +270,11 @@ impl Model {
         }
         let total: f64 = votes.iter().map(|v| v.1).sum();
         votes.iter_mut().for_each(|v| v.1 /= total);
+        let nearest = match self.affinity {
+            // Coefficients are small where there are many rows: near is what is as near as that anchor's own nearest row.
+            Affinity::Weighted => (f64::from(nearest) / self.top[first].max(f64::MIN_POSITIVE)) as f32,
+            _ => nearest,
+        };
         Ballot { votes, nearest }
     }
 }
@@ -272,7 +283,7 @@ impl Model {
 struct Ballot {
     /// Share of every cluster that has one, that of the nearest anchor first.
     votes: Vec<(u32, f64)>,
-    /// Affinity to the nearest anchor.
+    /// Affinity to the nearest anchor; of coefficients, relative to that anchor's own largest.
     nearest: f32,
 }
 

@@ -36,6 +36,8 @@ pub struct Outcome {
     pub summary: Summary,
     /// If a head was trained, what was not kept: the projection or the trained head.
     pub other: Option<Box<Outcome>>,
+    /// Rows without direction that were left out, ascending.
+    pub left_out: Vec<usize>,
 }
 
 /// A way to a partition that was tried.
@@ -60,7 +62,7 @@ pub struct Candidate {
     /// There, too: mean NMI with other partitions, of peaks with peaks and of others with others. The largest sum of both says which win.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<f64>,
-    /// Its labels, before neighbours vote.
+    /// Its labels of the rows that were clustered, before neighbours vote.
     #[serde(skip)]
     pub labels: Vec<u32>,
 }
@@ -80,6 +82,8 @@ pub struct Summary {
     pub eigenvalues: Vec<f64>,
     /// `exp` of the mean entropy of the membership's rows.
     pub effective_support: f64,
+    /// Share of the rows' mass that lies on no edge but on the background, spread over all other rows.
+    pub background: f64,
     /// Products that the scaling took, and how far row sums are from one.
     pub scaling_products: usize,
     /// Largest deviation of a row sum from one.
@@ -172,7 +176,7 @@ impl Outcome {
         let members = coding::members(&labels, self.clusters.len());
         let total: f64 = mass.iter().sum();
         for (cluster, members) in self.clusters.iter_mut().zip(&members) {
-            cluster.medoid = kept[cluster.medoid];
+            cluster.medoid = cluster.medoid.map(|i| kept[i]);
             cluster.size = members.len();
             cluster.share = members.iter().map(|i| mass[*i]).sum::<f64>() / total;
         }
@@ -188,16 +192,19 @@ impl Outcome {
             None => None,
         };
         self.summary.left_out = left_out.len();
-        self.summary.warnings.push(format!(
-            "{} rows equal the mean and have no direction: they were left out, and are labelled like new rows",
-            left_out.len()
-        ));
+        self.left_out = left_out.to_vec();
+        self.summary.warnings.push(match left_out.len() {
+            1 => "1 row has no direction: it was left out, and is labelled like a new row".into(),
+            count => format!("{count} rows have no direction: they were left out, and are labelled like new rows"),
+        });
         Ok(self)
     }
 }
 
 /// Mean absolute cosine of rows above which they hardly differ in direction.
 const ALIGNED: f64 = 0.7;
+/// Share of the mass on no edge above which the graph hardly says which rows belong together.
+const LOOSE: f64 = 0.25;
 /// Pairs of rows whose cosine is looked at.
 const PAIRS: usize = 4096;
 /// Share of rows that are copies of others above which they distort the graph: mutual pairs bind each other alone.
@@ -214,7 +221,7 @@ impl Job<'_> {
         let copies = copies(self.features) as f64 / n as f64;
         if copies > COPIES {
             warn(format!(
-                "{:.1} % of the rows are copies of others and bind each other: keep one of each and give it their number as its weight",
+                "{:.1} % of the rows are copies of others and pull their clusters together: keep one of each and give it their number as its weight",
                 100.0 * copies
             ));
         }
@@ -224,20 +231,26 @@ impl Job<'_> {
                 "rows point along one line even after centring (mean absolute cosine {aligned:.2}): one direction outweighs all others"
             ));
         }
-        if summary.effective_support < 5.0 {
+        if summary.background > LOOSE {
+            warn(format!(
+                "{:.0} % of what ties rows lies on no edge: the graph has too few neighbours, or rows are too far apart",
+                100.0 * summary.background
+            ));
+        } else if summary.effective_support < 5.0 {
             warn(format!(
                 "each row is tied to {:.1} others only: the graph may fall apart into more pieces than clusters",
                 summary.effective_support
             ));
         }
         if summary.effective_support > 0.5 * n as f64 {
-            warn("rows are tied to most other rows alike: there may be no clusters".into());
+            warn("the graph ties rows to most others alike (few rows, or rows that look alike): there may be no clusters".into());
         }
         let empty = clusters.iter().filter(|c| c.size == 0).count();
         if empty > 0 {
             warn(format!(
-                "{empty} of {} clusters are empty: the nearest rows of theirs are others'. Ask for fewer clusters",
-                clusters.len()
+                "of {} clusters {} rows: those nearest to theirs are others'. Ask for fewer clusters",
+                clusters.len(),
+                if empty == 1 { "1 has no".into() } else { format!("{empty} have no") }
             ));
         }
         let smallest = clusters.iter().map(|c| c.size).min().unwrap_or(0);
@@ -245,7 +258,7 @@ impl Job<'_> {
             warn(format!("the smallest cluster has {smallest} rows: coding length favours few clusters then"));
         }
         if summary.count.as_ref().is_some_and(Count::faint) {
-            warn("edges hardly tell clusters apart: their number is uncertain, --clusters K gives it".into());
+            warn("clusters overlap so much that their number is uncertain: set it with --clusters K".into());
         }
         if let Some(count) = &summary.count
             && count.curve.last().is_some_and(|t| t.clusters == count.clusters)

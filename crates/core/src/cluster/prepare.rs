@@ -150,7 +150,7 @@ impl Transform {
                 if self.unit_first {
                     to_unit(c);
                 }
-                c.iter_mut().zip(&self.center).for_each(|(c, m)| *c -= m);
+                center(c, &self.center);
             }
             match &self.map {
                 None => out.copy_from_slice(&centered[..out.len()]),
@@ -165,6 +165,21 @@ impl Transform {
         out
     }
 }
+
+/// Subtracts the centre. Only directions count, so rows whose products might overflow, or vanish, are scaled by a power of two.
+fn center(row: &mut [f32], center: &[f32]) {
+    let apart = |v: f32, m: f32| f64::from(v) - f64::from(m);
+    let largest = row.iter().zip(center).fold(0.0, |most: f64, (v, m)| most.max(apart(*v, *m).abs()));
+    if largest == 0.0 || MAGNITUDES.contains(&largest) {
+        row.iter_mut().zip(center).for_each(|(v, m)| *v -= m);
+    } else {
+        let scale = (-largest.log2().floor()).exp2();
+        row.iter_mut().zip(center).for_each(|(v, m)| *v = (apart(*v, *m) * scale) as f32);
+    }
+}
+
+/// Of values whose products with whitened directions single precision holds.
+const MAGNITUDES: std::ops::RangeInclusive<f64> = 1e-15..=1e15;
 
 /// Brings a row to length one; a row of zeros stays.
 pub(crate) fn to_unit(row: &mut [f32]) {
@@ -253,13 +268,16 @@ impl Principal {
     /// The transform that keeps `count` components, each divided by its standard deviation to `power`.
     pub(crate) fn transform(&self, count: usize, power: f64) -> Transform {
         let d = self.mean.len();
+        // Only ratios between directions count.
+        let first = self.variances.first().copied().unwrap_or(1.0);
+        let unit = if MAGNITUDES.contains(&first.sqrt()) { 1.0 } else { first };
         let map = self
             .directions
             .chunks_exact(d)
             .zip(&self.variances)
             .take(count)
             .flat_map(|(direction, variance)| {
-                let scale = variance.powf(-0.5 * power) as f32;
+                let scale = (variance / unit).powf(-0.5 * power) as f32;
                 direction.iter().map(move |v| v * scale)
             })
             .collect();

@@ -81,7 +81,7 @@ pub(crate) fn pursue(search: &Search<'_>, queries: &[f32], steps: usize, own: Ow
                 }
             }
             for (p, (index, affinity)) in left.iter().zip(index.chunks_exact_mut(k).zip(affinity.chunks_exact_mut(k))) {
-                p.finish(index, affinity);
+                p.finish(m, index, affinity);
             }
         });
     Neighbours { k, index, affinity }
@@ -155,8 +155,8 @@ impl<'a> Pursuit<'a> {
         self.done = dot(&self.residual, &self.residual) <= LEFT * self.square();
     }
 
-    /// Coefficients by back substitution, the largest first.
-    fn finish(&self, index: &mut [u32], affinity: &mut [f32]) {
+    /// Coefficients by back substitution, the largest first, for rows out of `m`.
+    fn finish(&self, m: usize, index: &mut [u32], affinity: &mut [f32]) {
         let (d, s) = (self.query.len(), self.chosen.len());
         let query: Vec<f64> = self.query.iter().map(|v| f64::from(*v)).collect();
         let mut coefficients: Vec<f64> = self.basis.chunks_exact(d).map(|u| dot(u, &query)).collect();
@@ -173,7 +173,9 @@ impl<'a> Pursuit<'a> {
             .map(|(c, j)| ((c.abs() / largest * explained.clamp(0.0, 1.0)) as f32, *j))
             .collect();
         found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        let first = found.first().map_or(0, |f| f.1);
+        // A row that no other explains is tied to any with nothing, but not to itself.
+        let other = u32::from(self.barred.first() == Some(&0)).min(m as u32 - 1);
+        let first = found.first().map_or(other, |f| f.1);
         let rest = std::iter::repeat((0.0, first));
         for ((index, affinity), (a, j)) in index.iter_mut().zip(affinity).zip(found.into_iter().chain(rest)) {
             (*index, *affinity) = (j, a);

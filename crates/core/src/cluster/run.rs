@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::candidates::{Recipe, Space, preparations};
-use super::choice::{Contest, Entrant, Tie};
+use super::candidates::{Recipe, SCORED_NEIGHBOURS, Space, preparations};
+use super::choice::{Contest, Entrant, Partition, Tie};
 use super::coding::{self, DIMS};
 use super::config::{AffinityKind, Clusters, Config, ZeroRows};
 use super::count::Count;
@@ -70,7 +70,7 @@ fn start(
     config.check_rows(features.n_rows())?;
     let dropped = match config.zero_rows {
         ZeroRows::Refuse => Vec::new(),
-        ZeroRows::Drop => rows_at_the_mean(features),
+        ZeroRows::Drop => without_direction(features, config.affinity),
     };
     if dropped.is_empty() {
         return Job::new(features, config, seed, observer)?.run(learner);
@@ -89,9 +89,12 @@ fn start(
     outcome.with_rows_left_out(features, &kept, &dropped)
 }
 
-/// Rows that equal the mean: nothing is left of them after centring.
-fn rows_at_the_mean(features: &Features<'_>) -> Vec<usize> {
-    let mean = mean(features, &features.mass());
+/// Rows that equal the mean: nothing is left of them after centring. A pursuit leaves rows around the origin.
+fn without_direction(features: &Features<'_>, affinity: Option<AffinityKind>) -> Vec<usize> {
+    let mean = match affinity {
+        Some(AffinityKind::Pursuit) => vec![0.0; features.n_cols()],
+        _ => mean(features, &features.mass()),
+    };
     let rows = features.values().par_chunks(features.n_cols()).enumerate();
     rows.filter(|(_, row)| row.iter().zip(&mean).all(|(v, m)| v == m)).map(|(i, _)| i).collect()
 }
@@ -111,9 +114,9 @@ impl Source {
 
 /// Whether all rows have the same length, to a hundredth.
 fn already_unit(features: &Features<'_>) -> bool {
-    let lengths =
-        features.values().chunks_exact(features.n_cols()).map(|r| r.iter().map(|v| v * v).sum::<f32>().sqrt());
-    let [low, high] = lengths.fold([f32::INFINITY, 0.0], |[low, high], l| [low.min(l), high.max(l)]);
+    let square = |row: &[f32]| row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>();
+    let lengths = features.values().chunks_exact(features.n_cols()).map(|row| square(row).sqrt());
+    let [low, high] = lengths.fold([f64::INFINITY, 0.0], |[low, high], l| [low.min(l), high.max(l)]);
     high <= 1.01 * low
 }
 
@@ -142,7 +145,11 @@ impl<'a> Job<'a> {
             // Only while directions are fitted: these rows are as large as the data.
             let mut values = features.values().to_vec();
             values.par_chunks_mut(features.n_cols()).for_each(to_unit);
-            sources.push(Source::new(&Features::new(&values, features.n_cols())?, true, &mass, seed)?);
+            match Source::new(&Features::new(&values, features.n_cols())?, true, &mass, seed) {
+                // Rows that differ in length only: the first source has all there is.
+                Err(Error::Constant) => {}
+                source => sources.push(source?),
+            }
         }
         let components = |count: usize| {
             let transform = sources[0].principal.transform(count, 0.0);
@@ -215,10 +222,17 @@ impl<'a> Job<'a> {
         all
     }
 
+    /// Neighbours to look for: those of the graphs, and those whose labels are compared.
+    pub(crate) fn searched(&self, graphs: &[(usize, f64)], affinity: AffinityKind) -> usize {
+        let largest = graphs.iter().map(|g| g.0).max().unwrap_or(1);
+        // A pursuit's neighbours are its steps.
+        if affinity == AffinityKind::Pursuit { largest } else { largest.max(SCORED_NEIGHBOURS) }
+    }
+
     fn space(&self, source: usize, preparation: Preparation, affinity: AffinityKind) -> Result<Space> {
         self.check_cancelled()?;
         observe::phase(self.observer, "neighbours", None);
-        let largest = self.wide_graphs().iter().map(|g| g.0).max().unwrap_or(1);
+        let largest = self.searched(&self.wide_graphs(), affinity);
         let Source { unit_first, principal } = &self.sources[source];
         Space::new(self.features, &self.mass, *unit_first, preparation, principal, affinity, largest)
     }
@@ -238,8 +252,9 @@ impl<'a> Job<'a> {
         if space.affinity == Affinity::Pursuit {
             partition.labels = gaussians::settled(space.images(), space.n_image(), partition.labels, clusters)?;
         }
-        let mut model = self.model(&space, &tie, &partition.labels, clusters);
-        let Predictions { mut labels, confidence, .. } = model.vote(space.images(), model.gaussians()?.as_ref(), false);
+        let (mut model, mut labels, confidence) =
+            self.voted(&space, &tie, &mut partition, clusters, count.is_some())?;
+        let clusters = model.clusters;
         let anchor_agreement = labels.iter().zip(&partition.labels).filter(|(a, b)| a == b).count() as f64 / n as f64;
         let names = by_size(&labels, &self.mass, clusters);
         labels.iter_mut().chain(&mut model.labels).for_each(|l| *l = names[*l as usize]);
@@ -253,6 +268,7 @@ impl<'a> Job<'a> {
             coding_length: coding::coding_length(&self.coded.0, self.coded.1, &self.mass, &labels, clusters)?,
             eigenvalues: tie.pairs.values,
             effective_support: membership.effective_support(),
+            background: membership.background().iter().map(|b| f64::from(*b)).sum::<f64>() / n as f64,
             scaling_products: scaling.products,
             scaling_error: scaling.error,
             anchors: model.labels.len(),
@@ -273,7 +289,51 @@ impl<'a> Job<'a> {
             clusters: described,
             summary,
             other: None,
+            left_out: Vec::new(),
         })
+    }
+
+    /// The voting model of a partition, and what it says of the rows that were clustered. If the number of clusters was chosen, those that the
+    /// vote leaves without rows are no clusters: their voters go where they were voted to.
+    fn voted(
+        &self,
+        space: &Space,
+        tie: &Tie,
+        partition: &mut Partition,
+        mut clusters: usize,
+        chosen: bool,
+    ) -> Result<(Model, Vec<u32>, Vec<f32>)> {
+        loop {
+            let model = self.model(space, tie, &partition.labels, clusters);
+            let (labels, confidence) = match model.gaussians()? {
+                Some(gaussians) => {
+                    let (labels, confidence, _) = gaussians.choose(space.images(), false);
+                    (labels, confidence)
+                }
+                None => {
+                    let Predictions { labels, confidence, .. } = model.vote(space.images(), None, false);
+                    (labels, confidence)
+                }
+            };
+            let sizes = coding::members(&labels, clusters);
+            let filled = sizes.iter().filter(|members| !members.is_empty()).count();
+            if !chosen || filled == clusters {
+                return Ok((model, labels, confidence));
+            }
+            let names: Vec<u32> = sizes
+                .iter()
+                .scan(0, |next, members| {
+                    let name = *next;
+                    *next += u32::from(!members.is_empty());
+                    Some(name)
+                })
+                .collect();
+            for (own, voted) in partition.labels.iter_mut().zip(&labels) {
+                let at = if sizes[*own as usize].is_empty() { *voted } else { *own };
+                *own = names[at as usize];
+            }
+            clusters = filled;
+        }
     }
 
     /// The voting model of a partition: all rows, or evenly many of every cluster.

@@ -2,7 +2,7 @@
 //!
 //! Wavelet moduli of first and second order, averaged over squares of side `2^J` (Bruna and Mallat, "Invariant scattering
 //! convolution networks", 2013), with Morlet wavelets of `J = 3` scales and `L = 8` orientations: 217 channels. Every channel of
-//! an image is divided by its largest value. Images are mirrored up to a power of two and convolved periodically. Features may be
+//! an image is divided by its largest value, so that where it is counts and not how much, unless the image is a single square. Images are mirrored up to a power of two and convolved periodically. Features may be
 //! averaged over small turns of the image, which then hardly move them either.
 
 use rayon::prelude::*;
@@ -156,7 +156,11 @@ impl Scattering {
         let mut v = self.filtered(u, level, &self.average, SCALES);
         plans[SCALES].transform(&mut v, true);
         let largest = v.iter().fold(0f32, |m, z| m.max(z[0].abs()));
-        let scale = if largest > 0.0 { largest.recip() } else { 0.0 };
+        let scale = match v.len() {
+            1 => 1.0,
+            _ if largest > 0.0 => largest.recip(),
+            _ => 0.0,
+        };
         out.iter_mut().zip(&v).for_each(|(o, z)| *o = z[0] * scale);
     }
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::candidates::{self, Recipe, Space};
 use super::choice::{Contest, GRAPHS, TRIAL_STARTS};
+use super::config::AffinityKind;
 use super::learn::{self, Head, Layer, Learner, Problem};
 use super::model::Model;
 use super::neighbours::{Affinity, Neighbours, Search};
@@ -100,7 +101,7 @@ impl Job<'_> {
             Problem { rows: &own, n_cols: p, weights: &weights, neighbours: &near.index, k: near.k, seed: self.seed };
         let head = learner.learn(&problem, &mut judge)?;
         let graphs = self.graphs(clusters);
-        let largest = graphs.iter().map(|g| g.0).max().unwrap_or(1);
+        let largest = self.searched(&graphs, AffinityKind::Absolute);
         let mut contest = Contest::last(self.config.unequal);
         let space = || Space::learned(&transform, &head, &rows, &self.mass, largest);
         self.enter(space(), clusters, &graphs, &mut contest)?;
@@ -148,9 +149,11 @@ impl Job<'_> {
         let shorter = falls(projection_held_out, held_out) && falls(projection_coding_length, coding_length);
         let kept = shorter && information >= projection_information;
         let shapes = [self.shape(&trained)?, self.shape(&projected)?];
-        let mut candidates = std::mem::take(&mut projected.summary.candidates);
-        trained.summary.chosen += candidates.len();
-        candidates.append(&mut trained.summary.candidates);
+        trained.summary.chosen += projected.summary.candidates.len();
+        let candidates = [&projected, &trained].map(|o| o.summary.candidates.as_slice()).concat();
+        for side in [&mut projected, &mut trained] {
+            side.summary.candidates.clone_from(&candidates);
+        }
         let (mut best, other) = if kept { (trained, projected) } else { (projected, trained) };
         if !kept {
             let why =
@@ -160,7 +163,6 @@ impl Job<'_> {
                  {projection_held_out:.2} and {projection_coding_length:.2}: {why}, the projection is kept"
             ));
         }
-        best.summary.candidates = candidates;
         represent(&mut best)?;
         best.summary.learned = Some(Learned {
             kept,

@@ -20,8 +20,10 @@ use crate::error::Result;
 /// Neighbours whose labels are compared.
 const JUDGED_NEIGHBOURS: usize = 10;
 
-/// Unasked, peaks of up to so many clusters are looked for: more need eigenvectors that take half of a run's time again.
+/// Unasked, peaks of up to so many clusters are looked for, and so many clusters times rows: eigenvectors of more take half of a run's time
+/// again, searches for near rows among them several times that of all others.
 const UNASKED: usize = 32;
+const UNASKED_WORK: usize = 1_000_000;
 /// They win then if their sum is larger by so much, ...
 const CLEARLY_MORE: f64 = 0.03;
 /// ... if they agree so well with other peaks, ...
@@ -81,7 +83,8 @@ impl Job<'_> {
     /// Whether peaks of density are looked for: if asked for, and wherever several graphs of many rows per cluster can agree on them.
     pub(crate) fn seeks_peaks(&self, clusters: usize) -> bool {
         let Config { unequal, affinity, neighbours, .. } = self.config;
-        *unequal || clusters <= UNASKED && affinity.is_none() && neighbours.is_none() && !self.small(clusters)
+        let affordable = clusters <= UNASKED && clusters * self.features.n_rows() <= UNASKED_WORK;
+        *unequal || affordable && affinity.is_none() && neighbours.is_none() && !self.small(clusters)
     }
 
     /// Adds the partitions of a space into peaks of density, of every graph and of all graphs together. Rows that represent each

@@ -259,7 +259,7 @@ impl Backend {
         } else if lower.ends_with(".npz") {
             Backend::Array(npy::ArrayStore::new(npz::open(file, part)?)?)
         } else {
-            return Err(IoError::UnknownFormat { path: path.into(), supported: SUPPORTED });
+            return Err(IoError::unknown_format(path, file, SUPPORTED));
         };
         Ok((backend, files))
     }

@@ -85,7 +85,8 @@ fn learned(value: &Value) -> String {
     let kept =
         if value["kept"].as_bool() == Some(true) { "The trained head was kept" } else { "The projection was kept" };
     let text = format!(
-        "{kept}. The head is kept if its clusters code rows in one per cent fewer bits, both those held out and all."
+        "{kept}. The head is kept if its clusters code rows in one per cent fewer bits, both those held out and all, and tell no less \
+         across edges."
     );
     let scored = value["trained"]["accuracy"].is_f64();
     let whole = |v: &Value| v.as_u64().map_or("-".into(), count);
