@@ -146,7 +146,9 @@ impl std::fmt::Display for Error {
             Self::ZeroRows { count, first } => {
                 let shown: Vec<String> = first.iter().map(u64::to_string).collect();
                 let more = if *count > first.len() { ", ..." } else { "" };
-                write!(f, "{count} rows equal the mean and have no direction: {}{more}", shown.join(", "))
+                let rows = if *count == 1 { "row has" } else { "rows have" };
+                let why = "equal to the mean, or zero where rows are not centred";
+                write!(f, "{count} {rows} no direction ({why}): {}{more}", shown.join(", "))
             }
             Self::TooFewRows { found, needed, .. } => write!(f, "{found} rows, at least {needed} are needed"),
             Self::NotConverged { what, iterations, reached, tolerance } => write!(

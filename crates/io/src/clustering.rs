@@ -2,7 +2,7 @@
 //!
 //! Tensors of a model: those of a backbone, if there is one (see `backbone.rs`); `center` (f32, `D`); optionally `map` (f32, `p x D`) and `metric` (f32, `q x p`) or the
 //! layers of a trained head (`features.0` to `.2`, `clusters.0` to `.2`, each `weight` and `bias`); `anchors` (f32, `a x q`),
-//! `anchor_labels` (u32, `a`), `log_scale`, `temperature` and `top` (f64, `a`). The metadata's entry `subspan` is a JSON
+//! `anchor_labels` (u32, `a`), `log_scale`, `temperature`, `top` and, where anchors of a pursuit weigh differently, `anchor_mass` (f64, `a`). The metadata's entry `subspan` is a JSON
 //! object with `format`, `version`, `clusters`, `unit_first`, `scattering`, `backbone`, `affinity`, `neighbours` and `perplexity`. A file is not trusted: everything that
 //! predictions rely on is checked.
 
@@ -173,6 +173,7 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
         log_scale: bounded("log_scale", LOG_SCALES)?,
         temperature: bounded("temperature", TEMPERATURES)?,
         top: bounded("top", TOPS)?,
+        anchor_mass: reader.has("anchor_mass").then(|| bounded("anchor_mass", MASSES)).transpose()?,
         neighbours: header.neighbours,
         perplexity: header.perplexity,
     })
@@ -182,6 +183,7 @@ fn read(reader: &Reader<'_>, header: &Header) -> Result<Model> {
 const LOG_SCALES: std::ops::RangeInclusive<f64> = -1e3..=1e3;
 const TEMPERATURES: std::ops::RangeInclusive<f64> = 1e-14..=1e3;
 const TOPS: std::ops::RangeInclusive<f64> = -1e6..=1e6;
+const MASSES: std::ops::RangeInclusive<f64> = 1e-300..=1e300;
 
 /// Names of trained layers: to the representation, to the images of a head.
 const FEATURES: [[&str; 2]; 3] = [
@@ -245,7 +247,8 @@ fn to_bytes(model: &Model, path: &str) -> Result<Vec<u8>> {
     }
     put_f32(&mut tensors, "anchors", Some(&model.anchors), &[n, q]);
     put_u32(&mut tensors, "anchor_labels", &model.labels);
-    for (name, values) in [("log_scale", &model.log_scale), ("temperature", &model.temperature), ("top", &model.top)] {
+    let per_anchor = [("log_scale", &model.log_scale), ("temperature", &model.temperature), ("top", &model.top)];
+    for (name, values) in per_anchor.into_iter().chain(model.anchor_mass.as_ref().map(|mass| ("anchor_mass", mass))) {
         tensors.insert(name, (Dtype::F64, vec![n], values.iter().flat_map(|v| v.to_le_bytes()).collect()));
     }
     let (scattering, network) = match &model.front {

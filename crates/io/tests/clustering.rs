@@ -15,7 +15,8 @@ fn model(affinity: AffinityKind) -> Model {
         .collect();
     let config =
         Config { clusters: Clusters::Fixed(3), affinity: Some(affinity), neighbours: Some(4), ..Config::default() };
-    cluster::run(&Features::new(&values, 5).unwrap(), &config, 0, &Silent).unwrap().model
+    let weights: Vec<f64> = (0..24).map(|i| 1.0 + 0.1 * f64::from(i)).collect();
+    cluster::run(&Features::new(&values, 5).unwrap().weighted(&weights).unwrap(), &config, 0, &Silent).unwrap().model
 }
 
 /// The same behind a small residual network on images of 3 x 3 pixels.

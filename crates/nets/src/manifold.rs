@@ -152,6 +152,9 @@ impl Learner for ManifoldLearner<'_> {
                     }
                 }
             }
+            if step == settings.steps {
+                break;
+            }
             let stage = Stage::Linearize { eta: settings.eta, shortcut: shortcut.as_mut() };
             self.step(&twin, &mut params, &mut adam, &batches.next_views(), step, stage)?;
         }

@@ -7,6 +7,7 @@
 
 use rayon::prelude::*;
 use subspan::cluster::learn::{Step, Views, spread_step};
+use subspan::cluster::rate::check_precision;
 use subspan::cluster::{Backbone, Convolution, Features};
 use subspan::draw::Stream;
 use subspan::{Error, Event, Observer, Result};
@@ -136,7 +137,7 @@ impl Pixels {
                 return Err(Error::parameter(name, value, "at least 1"));
             }
         }
-        Ok(())
+        check_precision(self.eps2)
     }
 }
 

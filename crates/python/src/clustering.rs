@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use numpy::{IntoPyArray, PyArray1, PyArray2};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyType};
-use subspan::cluster::{self, Clusters, Config, Features, Model, Scattering};
+use subspan::cluster::{self, Clusters, Config, Features, Method, Model, Scattering};
 use subspan_io::{
     AnyModel, AtomicFile, IoError, clustering_from_bytes, clustering_to_bytes, read_any_model, write_clustering,
 };
+use subspan_nets::{Manifold, ManifoldLearner};
 
 use crate::arrays::{Matrix, matrix};
 use crate::errors::{of_io, of_library};
@@ -60,7 +61,14 @@ pub(crate) fn find_clusters<'py>(
     let (values, config) = (x.view(), job.config()?);
     let outcome = Caller { py, progress, threads }.run(move |observer| {
         let rows = values.to_single();
-        cluster::run(&Features::new(&rows, values.n_cols())?, &config, seed, observer)
+        let features = Features::new(&rows, values.n_cols())?;
+        match config.method {
+            Method::Projection => cluster::run(&features, &config, seed, observer),
+            Method::Mlc => {
+                let learner = ManifoldLearner { settings: Manifold::default(), observer };
+                cluster::run_learned(&features, &config, &learner, seed, observer)
+            }
+        }
     })?;
     let dict = PyDict::new(py);
     let labels: Vec<i64> = outcome.labels.iter().map(|l| i64::from(*l)).collect();

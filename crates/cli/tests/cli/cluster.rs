@@ -166,7 +166,7 @@ fn rows_that_cannot_be_clustered_are_refused_and_nothing_is_left() {
         ("two.npy --clusters 2", &["2 rows", "at least 3"][..]),
         ("few.npy", &["4 rows", "at least 10", "--clusters K"]),
         ("same.npy --clusters 2", &["every row is the same"]),
-        ("mean.npy --clusters 2", &["equal the mean", "4"]),
+        ("mean.npy --clusters 2", &["equal to the mean", "4"]),
         ("nan.npy --clusters 1", &["nan.npy", "row 1"]),
         ("rows.npy --truth two.npy", &["two.npy"]),
         ("no.npy", &["no.npy", "cannot open"]),
@@ -432,7 +432,7 @@ fn rows_at_the_mean_may_be_left_out_and_copies_are_pointed_out() {
     (0..83).for_each(|i| writeln!(classes, "{}", i % 2).unwrap());
     let place = place.file("classes.csv", classes);
     place.run("cluster rows.npy --clusters 2 -o out").fails().naming(&[
-        "3 rows equal the mean",
+        "3 rows have no direction",
         "80",
         "--zero-rows drop",
     ]);
@@ -490,6 +490,15 @@ fn a_pursuit_tells_subspaces_apart_that_fill_the_space() {
     assert!(record["results"]["accuracy"].as_f64().unwrap() > 0.9, "{}", record["results"]);
     place.run("predict out/model.safetensors rows.npy -o again.npy").succeeds();
     assert_eq!(place.read("again.npy"), place.read("out/labels.npy"));
+    // A row that points nowhere is refused or left out, also where rows are not centred.
+    values[..5].fill(0.0);
+    let weights: Vec<f32> = (0..360).map(|i| (1 + i % 5) as f32).collect();
+    let place = place.file("rows.npy", npy(&values, 5)).file("weights.npy", npy(&weights, 1));
+    let call = "cluster rows.npy --clusters 3 --affinity omp --weights weights.npy";
+    place.run(&format!("{call} -o refused")).fails().naming(&["1 row", "--zero-rows drop"]);
+    place.run(&format!("{call} --zero-rows drop -o weighted")).succeeds();
+    place.run("predict weighted/model.safetensors rows.npy -o again.npy").succeeds();
+    assert_eq!(place.read("again.npy"), place.read("weighted/labels.npy"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::config::AffinityKind;
 use rayon::prelude::*;
 
 use super::eigen::{self, Operator, Pairs};
-use super::graph::{self, Background, Membership, Scaled};
+use super::graph::{self, Membership, Scaled};
 use super::join::Edges;
 use super::learn::Head;
 use super::neighbours::{Affinity, Neighbours, Search};
@@ -170,7 +170,7 @@ impl Space {
                 Affinity::Weighted => 0.5 * product.abs() * f64::from(self.weights[i] + self.weights[j]),
             }
         };
-        graph::scaled(&truncated(&self.neighbours, k), perplexity, Background::Sampled, &affinity_of, &self.mass, seed)
+        graph::scaled(&truncated(&self.neighbours, k), perplexity, &affinity_of, &self.mass, seed)
     }
 
     /// So many nearest rows of each.

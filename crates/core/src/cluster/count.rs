@@ -86,13 +86,13 @@ pub(crate) fn curve(
         let runs = kmeans(&points, width, mass, *k, STARTS, seed);
         let mut agreement = Vec::new();
         for (i, a) in runs.iter().enumerate() {
-            agreement.extend(runs[..i].iter().map(|b| score::agreement(&a.labels, &b.labels).ari));
+            agreement.extend(runs[..i].iter().map(|b| score::ari(&a.labels, &b.labels)));
         }
         let stability = agreement.iter().sum::<f64>() / agreement.len() as f64;
         let best = runs.iter().fold(&runs[0], |best, r| if r.inertia < best.inertia { r } else { best });
         let [bits, coarse_bits] = coded.map(|(rows, p)| coding_length(rows, *p, mass, &best.labels, *k));
         let edges = Edges::of(membership, &best.labels, *k);
-        let closed = edges.information() / edges.entropy().max(f64::MIN_POSITIVE);
+        let closed = edges.kept();
         let (information, entropy) = joined.at(*k);
         let (bits, coarse_bits, gain) = (bits?, coarse_bits?, information - PRICES[1] * entropy);
         curve.push(Tried { clusters: *k, bits, coarse_bits, stability, closed, information, entropy, gain });

@@ -5,7 +5,7 @@
 //! any one row's neighbours do: `Σ_c = (ε²/q) I + Σ x xᵀ / m_c` over its rows, and a row belongs where
 //! `−ln(m_c/m) + ½ ln det Σ_c + ½ xᵀ Σ_c⁻¹ x` nats are least (the code length that coding lengths add up, Ma et al., TPAMI 2007).
 
-use subspan_linalg::{Mat, cholesky, par_gram, par_row_norms_sq};
+use subspan_linalg::{Mat, cholesky, par_row_norms_sq, par_weighted_gram};
 
 use super::coding::members;
 use crate::error::Result;
@@ -25,19 +25,20 @@ pub(crate) struct Gaussians {
 }
 
 impl Gaussians {
-    /// Of labelled rows of `n_cols` values.
+    /// Of labelled rows of `n_cols` values, each counting by its mass.
     ///
     /// # Errors
     /// For rows that are not finite.
-    pub(crate) fn new(rows: &[f32], n_cols: usize, labels: &[u32], clusters: usize) -> Result<Self> {
-        let all = labels.len() as f64;
+    pub(crate) fn new(rows: &[f32], n_cols: usize, mass: &[f64], labels: &[u32], clusters: usize) -> Result<Self> {
+        let all: f64 = mass.iter().sum();
         let of = |members: &Vec<usize>| -> Result<Option<(Mat, f64)>> {
             if members.is_empty() {
                 return Ok(None);
             }
-            let count = members.len() as f64;
-            let own = members.iter().flat_map(|i| &rows[i * n_cols..(i + 1) * n_cols]);
-            let gram = par_gram(&own.map(|v| f64::from(*v)).collect::<Vec<_>>(), n_cols);
+            let own: Vec<f64> = members.iter().map(|i| mass[*i]).collect();
+            let count: f64 = own.iter().sum();
+            let values = members.iter().flat_map(|i| &rows[i * n_cols..(i + 1) * n_cols]);
+            let gram = par_weighted_gram(&values.map(|v| f64::from(*v)).collect::<Vec<_>>(), n_cols, &own);
             let noise = NOISE / n_cols as f64;
             let sigma = Mat::from_fn(n_cols, n_cols, |i, j| gram[(i, j)] / count + if i == j { noise } else { 0.0 });
             let factor = cholesky(&sigma)?;
@@ -83,13 +84,19 @@ impl Gaussians {
     }
 }
 
-/// Labels that are those of their own Gaussians, from the given ones on (hard expectation maximization).
+/// Labels that are those of their own Gaussians, from the given ones on (hard expectation maximization), of rows of given mass.
 ///
 /// # Errors
 /// As [`Gaussians::new`].
-pub(crate) fn settled(rows: &[f32], n_cols: usize, mut labels: Vec<u32>, clusters: usize) -> Result<Vec<u32>> {
+pub(crate) fn settled(
+    rows: &[f32],
+    n_cols: usize,
+    mass: &[f64],
+    mut labels: Vec<u32>,
+    clusters: usize,
+) -> Result<Vec<u32>> {
     for _ in 0..MAX_ROUNDS {
-        let next = Gaussians::new(rows, n_cols, &labels, clusters)?.choose(rows, false).0;
+        let next = Gaussians::new(rows, n_cols, mass, &labels, clusters)?.choose(rows, false).0;
         if next == labels {
             break;
         }
@@ -122,7 +129,7 @@ mod tests {
     fn labels_that_are_wrong_for_one_row_in_six_are_mended() {
         let (rows, truth) = planes(600);
         let wrong = truth.iter().enumerate().map(|(i, l)| if i % 6 == 1 { (l + 1) % 3 } else { *l }).collect();
-        let found = settled(&rows, 3, wrong, 3).unwrap();
+        let found = settled(&rows, 3, &[1.0; 600], wrong, 3).unwrap();
         let right = found.iter().zip(&truth).filter(|(a, b)| a == b).count();
         // Rows near a line that two planes share are anybody's.
         assert!(right >= 570, "{right} of 600");
@@ -131,7 +138,7 @@ mod tests {
     #[test]
     fn lengths_are_those_of_the_definition_and_an_empty_cluster_gets_nothing() {
         let rows = [0.6f32, 0.8, 1.0, 0.0];
-        let gaussians = Gaussians::new(&rows, 2, &[0, 0], 2).unwrap();
+        let gaussians = Gaussians::new(&rows, 2, &[1.0; 2], &[0, 0], 2).unwrap();
         // Up to single precision, Σ = 0.005 I + F'F/2 with F'F = [[1.36, 0.48], [0.48, 0.64]].
         let (a, b, c): (f64, f64, f64) = (0.685, 0.24, 0.325);
         let det = a * c - b * b;
@@ -139,5 +146,21 @@ mod tests {
         assert!((lengths[0][0] - (0.5 * det.ln() + 0.5 * c / det)).abs() < 1e-6);
         assert_eq!(lengths[1][0], f64::INFINITY);
         assert_eq!(gaussians.choose(&[1.0, 0.0], true), (vec![0], vec![1.0], vec![1.0, 0.0]));
+    }
+
+    #[test]
+    fn a_row_of_weight_three_is_three_rows() {
+        let (rows, labels) = planes(60);
+        let repeat = |i: usize| 1 + 2 * (i % 2);
+        let mass: Vec<f64> = (0..60).map(|i| repeat(i) as f64).collect();
+        let each: Vec<usize> = (0..60).flat_map(|i| std::iter::repeat_n(i, repeat(i))).collect();
+        let many: Vec<f32> = each.iter().flat_map(|i| &rows[3 * i..3 * i + 3]).copied().collect();
+        let many_labels: Vec<u32> = each.iter().map(|i| labels[*i]).collect();
+        let [weighted, repeated] = [
+            Gaussians::new(&rows, 3, &mass, &labels, 3).unwrap(),
+            Gaussians::new(&many, 3, &vec![1.0; each.len()], &many_labels, 3).unwrap(),
+        ]
+        .map(|g| g.lengths(&rows).concat());
+        assert!(weighted.iter().zip(&repeated).all(|(a, b)| (a - b).abs() < 1e-9));
     }
 }

@@ -199,16 +199,6 @@ pub(crate) fn log_kernel(affinity: f64, eta: [f64; 2], top: [f64; 2]) -> f64 {
     (affinity - 0.5 * (top[0] + top[1])) / (eta[0] * eta[1]).sqrt()
 }
 
-/// Whether all other pairs get a small constant affinity. Without it a doubly stochastic scaling may not exist: rows whose only
-/// neighbours are a smaller set of hubs cannot all have unit mass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Background {
-    /// The mean kernel of sampled pairs that are no neighbours, or what gives it a hundredth of a row's mass, if that is less.
-    Sampled,
-    /// None.
-    None,
-}
-
 /// A scaled graph.
 #[derive(Debug, Clone)]
 pub(crate) struct Scaled {
@@ -217,7 +207,8 @@ pub(crate) struct Scaled {
     pub(crate) scaling: Scaling,
 }
 
-/// Pairs sampled per row for the background.
+/// Pairs sampled per row for the background: a small constant affinity of all other pairs, the mean kernel of sampled ones. Without it a
+/// doubly stochastic scaling may not exist: rows whose only neighbours are a smaller set of hubs cannot all have unit mass.
 const SAMPLED: u64 = 50;
 /// Most of a row's kernel that the background may be before scaling: it is there so that a scaling exists. Whitened rows have so
 /// many strangers at a moderate distance that their mean would take two thirds of the mass, and the clusters' eigenvectors with it.
@@ -227,7 +218,6 @@ const BACKGROUND: f64 = 0.01;
 pub(crate) fn scaled(
     neighbours: &Neighbours,
     perplexity: f64,
-    background: Background,
     affinity_of: &(dyn Fn(usize, usize) -> f64 + Sync),
     mass: &[f64],
     seed: u64,
@@ -244,25 +234,20 @@ pub(crate) fn scaled(
         }
     }
     let most = BACKGROUND * values.iter().sum::<f64>() / (n as f64).powi(2);
-    let constant = match background {
-        Background::None => 0.0,
-        Background::Sampled => {
-            let stream = Stream::new(seed, "background");
-            let parts: Vec<(f64, u64)> = (0..n)
-                .into_par_iter()
-                .map(|i| {
-                    let mut rng = stream.rng(i as u64);
-                    let near = &columns[offsets[i]..offsets[i + 1]];
-                    let strangers = (0..SAMPLED.min(n as u64)).map(|_| rng.below(n as u64) as usize);
-                    let strangers = strangers.filter(|j| *j != i && near.binary_search(&(*j as u32)).is_err());
-                    strangers.fold((0.0, 0), |(sum, count), j| (sum + between(i, j, affinity_of(i, j)), count + 1))
-                })
-                .collect();
-            let (sum, count) = parts.iter().fold((0.0, 0), |(s, c), p| (s + p.0, c + p.1));
-            // Positive even where every sampled pair underflows: a scaling then exists.
-            if count == 0 { f64::MIN_POSITIVE.sqrt() } else { (sum / count as f64).min(most).max(1e-12) }
-        }
-    };
+    let stream = Stream::new(seed, "background");
+    let parts: Vec<(f64, u64)> = (0..n)
+        .into_par_iter()
+        .map(|i| {
+            let mut rng = stream.rng(i as u64);
+            let near = &columns[offsets[i]..offsets[i + 1]];
+            let strangers = (0..SAMPLED.min(n as u64)).map(|_| rng.below(n as u64) as usize);
+            let strangers = strangers.filter(|j| *j != i && near.binary_search(&(*j as u32)).is_err());
+            strangers.fold((0.0, 0), |(sum, count), j| (sum + between(i, j, affinity_of(i, j)), count + 1))
+        })
+        .collect();
+    let (sum, count) = parts.iter().fold((0.0, 0), |(s, c), p| (s + p.0, c + p.1));
+    // Positive even where every sampled pair underflows: a scaling then exists.
+    let constant = if count == 0 { f64::MIN_POSITIVE.sqrt() } else { (sum / count as f64).min(most).max(1e-12) };
     values.iter_mut().for_each(|v| *v = (*v - constant).max(0.0));
     let sparse = Sparse { offsets: &offsets, columns: &columns, values: &values, constant };
     let scaling = sinkhorn::scale_to(&sparse, mass, &sinkhorn::Options::default());
@@ -319,19 +304,19 @@ mod tests {
         rows
     }
 
-    fn graph(n: usize, k: usize, background: Background) -> Scaled {
+    fn graph(n: usize, k: usize) -> Scaled {
         let d = 6;
         let rows = rows(n, d);
         let neighbours =
             Search { rows: &rows, n_cols: d, affinity: &Affinity::Cosine, weights: &[] }.nearest(&rows, &[], k, true);
         let dot =
             |i: usize, j: usize| (0..d).map(|c| f64::from(rows[i * d + c] * rows[j * d + c])).sum::<f64>().max(0.0);
-        scaled(&neighbours, 5.0, background, &dot, &vec![1.0; n], 0)
+        scaled(&neighbours, 5.0, &dot, &vec![1.0; n], 0)
     }
 
     #[test]
     fn rows_and_background_sum_to_one_and_the_matrix_is_symmetric() {
-        let m = graph(300, 8, Background::Sampled);
+        let m = graph(300, 8);
         assert!(m.scaling.converged && m.temperatures.eta.iter().all(|e| *e > 0.0));
         let m = m.membership;
         let background = m.background();
@@ -353,7 +338,7 @@ mod tests {
     #[test]
     fn a_graph_of_all_pairs_is_the_dense_projection() {
         let n = 60;
-        let full = graph(n, n - 1, Background::None);
+        let full = graph(n, n - 1);
         let (eta, top) = (&full.temperatures.eta, &full.temperatures.top);
         let (d, rows) = (6, rows(n, 6));
         let dense: Vec<f64> = (0..n * n)
@@ -376,9 +361,9 @@ mod tests {
     fn a_hub_graph_needs_the_background() {
         // Three rows that are near one hub only.
         let neighbours = Neighbours { k: 1, index: vec![1, 0, 0, 0], affinity: vec![0.9, 0.9, 0.8, 0.7] };
-        let with = scaled(&neighbours, 5.0, Background::Sampled, &|_, _| 0.1, &[1.0; 4], 0);
-        let without = scaled(&neighbours, 5.0, Background::None, &|_, _| 0.1, &[1.0; 4], 0);
-        assert!(with.scaling.converged && !without.scaling.converged);
+        assert!(scaled(&neighbours, 5.0, &|_, _| 0.1, &[1.0; 4], 0).scaling.converged);
+        let hub: Vec<f64> = (0..16).map(|at| f64::from(u8::from((at / 4 == 0) != (at % 4 == 0)))).collect();
+        assert!(!sinkhorn::scale(&sinkhorn::Dense::new(&hub, 4), &sinkhorn::Options::default()).converged);
     }
 
     #[test]

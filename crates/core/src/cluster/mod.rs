@@ -43,7 +43,7 @@ pub use candidates::Recipe;
 pub use config::{AffinityKind, Clusters, Config, Method, ZeroRows};
 pub use count::{Count, Tried};
 pub use describe::Cluster;
-pub use graph::{Background, Membership};
+pub use graph::Membership;
 pub use learn::{Head, Layer, Learner, Problem};
 pub use model::{Front, Model, Predictions};
 pub use neighbours::{Affinity, Neighbours, Search};

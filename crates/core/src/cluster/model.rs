@@ -1,5 +1,7 @@
 //! A clustering that labels new rows: training rows vote.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 
 use super::backbone::Backbone;
@@ -45,6 +47,8 @@ pub struct Model {
     pub temperature: Vec<f64>,
     /// Affinity of each anchor to its nearest row.
     pub top: Vec<f64>,
+    /// Weight of each anchor in the Gaussians of a pursuit, if they do not weigh alike.
+    pub anchor_mass: Option<Vec<f64>>,
     /// Voters per row.
     pub neighbours: usize,
     /// Effective number of voters.
@@ -187,8 +191,12 @@ impl Model {
     /// # Errors
     /// For anchors that are not finite.
     pub(crate) fn gaussians(&self) -> Result<Option<Gaussians>> {
-        let of = || Gaussians::new(&self.anchors, self.n_out(), &self.labels, self.clusters);
-        (self.affinity == Affinity::Pursuit).then(of).transpose()
+        if self.affinity != Affinity::Pursuit {
+            return Ok(None);
+        }
+        let alike = || Cow::Owned(vec![1.0; self.labels.len()]);
+        let mass = self.anchor_mass.as_deref().map_or_else(alike, Cow::Borrowed);
+        Gaussians::new(&self.anchors, self.n_out(), &mass, &self.labels, self.clusters).map(Some)
     }
 
     /// The votes on images; what [`Model::gaussians`] say instead, where there are any.

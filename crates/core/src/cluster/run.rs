@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::candidates::{Recipe, SCORED_NEIGHBOURS, Space, preparations};
 use super::choice::{Contest, Entrant, Partition, Tie};
 use super::coding::{self, DIMS};
-use super::config::{AffinityKind, Clusters, Config, ZeroRows};
+use super::config::{AffinityKind, Clusters, Config, Method, ZeroRows};
 use super::count::Count;
 use super::describe;
 use super::gaussians;
@@ -28,7 +28,8 @@ const ANCHORS: usize = 16_384;
 /// Clusters rows.
 ///
 /// # Errors
-/// A parameter out of range, too few rows, rows that are all alike or equal to their mean, cancellation.
+/// A parameter out of range ([`Method::Mlc`] needs a learner: [`run_learned`]), too few rows, rows that are all alike or equal to their
+/// mean, cancellation.
 ///
 /// ```
 /// use subspan::{Silent, cluster::{self, Clusters, Config, Features}};
@@ -41,6 +42,9 @@ const ANCHORS: usize = 16_384;
 /// # Ok::<(), subspan::Error>(())
 /// ```
 pub fn run(features: &Features<'_>, config: &Config, seed: u64, observer: &dyn Observer) -> Result<Outcome> {
+    if config.method == Method::Mlc {
+        return Err(Error::parameter("method", config.method, "projection, where nothing is given that learns"));
+    }
     start(features, config, None, seed, observer)
 }
 
@@ -250,7 +254,8 @@ impl<'a> Job<'a> {
         observe::phase(self.observer, "label", None);
         let n = self.features.n_rows();
         if space.affinity == Affinity::Pursuit {
-            partition.labels = gaussians::settled(space.images(), space.n_image(), partition.labels, clusters)?;
+            partition.labels =
+                gaussians::settled(space.images(), space.n_image(), &self.mass, partition.labels, clusters)?;
         }
         let (mut model, mut labels, confidence) =
             self.voted(&space, &tie, &mut partition, clusters, count.is_some())?;
@@ -354,11 +359,14 @@ impl<'a> Job<'a> {
             log_scale: Vec::new(),
             temperature: Vec::new(),
             top: Vec::new(),
+            anchor_mass: None,
             neighbours: tie.neighbours,
             perplexity: tie.perplexity,
         };
         let images = space.images();
+        let weighted = space.affinity == Affinity::Pursuit && self.features.weights().is_some();
         if n <= most {
+            model.anchor_mass = weighted.then(|| self.mass.clone());
             model.anchors = images.to_vec();
             model.labels = labels.to_vec();
             model.log_scale.clone_from(&tie.scaled.scaling.log_scale);
@@ -378,6 +386,7 @@ impl<'a> Job<'a> {
         model.anchors = kept.iter().flat_map(|i| &images[i * q..(i + 1) * q]).copied().collect();
         model.labels = kept.iter().map(|i| labels[*i]).collect();
         let of = |values: &[f64]| kept.iter().map(|i| values[*i]).collect();
+        model.anchor_mass = weighted.then(|| of(&self.mass));
         model.log_scale = of(&tie.scaled.scaling.log_scale);
         model.temperature = of(&tie.scaled.temperatures.eta);
         model.top = of(&tie.scaled.temperatures.top);

@@ -33,6 +33,11 @@ pub(crate) fn nmi(a: &[u32], b: &[u32]) -> f64 {
     Table::of(a, b).nmi()
 }
 
+/// Their Rand index, adjusted for chance.
+pub(crate) fn ari(a: &[u32], b: &[u32]) -> f64 {
+    Table::of(a, b).ari()
+}
+
 /// Counts of every pair of labels.
 struct Table {
     counts: Vec<f64>,

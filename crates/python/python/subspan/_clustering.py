@@ -17,13 +17,15 @@ class ManifoldClustering(ClusterMixin, TransformerMixin, BaseEstimator):
     n_clusters : int, optional
         Chosen on the data if ``None``.
     method : str
-        As on the command line.
+        ``projection``, or ``mlc``: a head trained by manifold linearizing and clustering besides, kept if its clusters describe the rows
+        better, and a representation in which the clusters kept are subspaces. What it came to is ``summary_["learned"]``.
     affinity : str, optional
-        What counts as near: ``cosine``, ``abs`` or ``lsr``; tried and chosen without labels if ``None``.
+        What counts as near: ``cosine``, ``abs``, ``lsr`` or ``omp``; cosine and, up to 20,000 rows, ``lsr`` are tried and chosen between
+        without labels if ``None``.
     n_neighbors : int, optional
         Of the graph; tried and chosen if ``None``.
     max_clusters : int, optional
-        The most that are considered when the number is not given.
+        The most that are considered; only where the number is not given.
     n_anchors : int, optional
         Training rows that the model keeps to label new rows.
     unequal : bool
@@ -44,7 +46,7 @@ class ManifoldClustering(ClusterMixin, TransformerMixin, BaseEstimator):
     representation_ : array of shape (n_rows, p), float32
         The unit rows in which clusters are subspaces.
     medoids_ : list of int
-        The typical row of every cluster.
+        The typical row of every cluster, ``None`` for one without rows.
     summary_ : dict
         Figures of the run.
     """
@@ -109,7 +111,7 @@ class ManifoldClustering(ClusterMixin, TransformerMixin, BaseEstimator):
         return self._predict(X)[0]
 
     def ood_score(self, X):
-        """Strangeness of every row: 0 where training rows are, 1 orthogonal to all of them."""
+        """Strangeness of every row: 0 where training rows are, 1 orthogonal to all of them and for rows without direction."""
         return self._predict(X)[2]
 
     def transform(self, X):

@@ -124,7 +124,24 @@ fn the_gate_passes_good_groups_and_stops_bad_ones() {
 }
 
 #[test]
-fn a_shortcut_hands_out_exact_rates_when_compared_or_given_up() {
+fn a_shortcut_is_taken_once_it_is_as_good_as_the_exact_rates() {
+    let (n, d, eta) = (GROUPS * GROUP_COLUMNS, 12, 0.175);
+    let (rows, gamma, _) = planted(n, d, 6, eta);
+    let exact = rate_gradient(&rows, d, &gamma, 0.1, Columns::Unit).unwrap();
+    let through = |g: &[f64]| project_gradient(&gamma, n, g, eta);
+    let mut shortcut = Shortcut::new(0);
+    let [compared, taken] = [(); 2].map(|()| shortcut.step(&rows, d, &gamma, 0.1, &through).unwrap());
+    assert_eq!(compared, exact);
+    let [verdict] = shortcut.verdicts() else { panic!("{:?}", shortcut.verdicts()) };
+    assert!(verdict.accepted && verdict.groups == GROUPS, "{verdict:?}");
+    assert!(taken != exact && cosine(&taken.rows, &exact.rows) >= GATE[0]);
+    // Compared again after so many steps.
+    (2..=EVERY).for_each(|_| drop(shortcut.step(&rows, d, &gamma, 0.1, &through).unwrap()));
+    assert_eq!(shortcut.verdicts().len(), 2);
+}
+
+#[test]
+fn a_shortcut_that_saves_nothing_is_not_tried() {
     let (n, d, eta) = (240, 24, 0.175);
     let (rows, gamma, _) = planted(n, d, 8, eta);
     let exact = rate_gradient(&rows, d, &gamma, 0.1, Columns::Unit).unwrap();
