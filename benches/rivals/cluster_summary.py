@@ -9,7 +9,7 @@ RIVALS = {
     "kmeans": "k-means", "gmm": "GMM", "kmeans_same_features": "k-means, same features", "gmm_same_features": "GMM, same features",
     "knn_spectral": "kNN-spectral", "knn_spectral_half_whitened": "half whitened",
     "knn_spectral_same_features": "kNN-spectral, same features",
-    "knn_unit_spectral": "kNN-spectral, unit rows", "knn_unit_spectral_same_features": "the same, same features", "knn_unit_spectral_half_whitened": "the same, half whitened",
+    "knn_unit_spectral": "kNN-spectral, unit rows", "knn_unit_spectral_same_features": "unit rows, same features", "knn_unit_spectral_half_whitened": "the same, half whitened",
     "hdbscan": "HDBSCAN", "ssc_omp": "SSC-OMP", "ssc_omp_centered": "SSC-OMP, centred", "ensc": "EnSC", "ensc_centered": "EnSC, centred", "ensc_same_features": "EnSC, same features",
 }
 

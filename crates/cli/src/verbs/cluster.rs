@@ -23,7 +23,7 @@ use subspan_report::{count, image_shape, percent, significant};
 use crate::describe;
 use crate::failure::Failure;
 use crate::session::{Done, Session};
-use crate::summary::Summary;
+use crate::summary::{Summary, counted_as};
 use features::Kind;
 
 /// As typed.
@@ -396,13 +396,16 @@ fn summary(job: &Job, matrix: &Matrix, outcome: &Outcome, agreement: Option<Agre
     out.line(
         "clusters",
         match &figures.count {
-            Some(c) => format!("{clusters}, between {} and {} by {}", c.interval[0], c.interval[1], c.by),
+            Some(c) if c.interval[0] < c.interval[1] => {
+                format!("{clusters} ({} to {} fit nearly as well), chosen by {}", c.interval[0], c.interval[1], c.by)
+            }
+            Some(c) => format!("{clusters}, chosen by {}", c.by),
             None => clusters.to_string(),
         },
     );
     let sizes: Vec<usize> = outcome.clusters.iter().map(|c| c.size).collect();
     let [smallest, largest] = [sizes.iter().min(), sizes.iter().max()].map(|s| count(s.map_or(0, |s| *s as u64)));
-    out.line("sizes", format!("{smallest} to {largest}"));
+    out.line("sizes", if smallest == largest { largest } else { format!("{smallest} to {largest}") });
     if record.config.get("weights").is_some_and(|w| !w.is_null()) {
         let shares = [outcome.clusters[clusters - 1].share, outcome.clusters[0].share];
         let effective = count(figures.effective_rows.round() as u64);
@@ -417,20 +420,24 @@ fn summary(job: &Job, matrix: &Matrix, outcome: &Outcome, agreement: Option<Agre
     }
     let mut ranks: Vec<usize> = outcome.clusters.iter().map(|c| c.subspace.dim()).collect();
     ranks.sort_unstable();
-    out.line("ranks", format!("{} in the middle, {} to {}", ranks[clusters / 2], ranks[0], ranks[clusters - 1]));
+    let [least, middle, most] = [ranks[0], ranks[clusters / 2], ranks[clusters - 1]];
+    out.line("subspaces", format!("of {least} to {most} dimensions, {middle} in the middle"));
     let chosen = &figures.candidates[figures.chosen];
     out.line(
         "rows",
         format!(
-            "{}, {} affinity, {} neighbours, {}",
-            chosen.preparation, chosen.affinity, chosen.neighbours, chosen.recipe
+            "{}, {} affinity, {}, {}",
+            chosen.preparation,
+            chosen.affinity,
+            counted_as(chosen.neighbours, "neighbour", "neighbours"),
+            chosen.recipe
         ),
     );
     if let (Some(_), Some(kept), Some(agreement)) = (chosen.contrast, chosen.kept, chosen.agreement) {
         let (kept, agreement) = (percent(kept), significant(agreement, 3));
         out.line(
             "peaks",
-            format!("of density: edges keep {kept} of what labels tell, NMI {agreement} with peaks of other graphs"),
+            format!("labels tell {kept} of their entropy across edges, NMI {agreement} with peaks in other graphs"),
         );
     }
     if let Some(learned) = record.results.get("learned").filter(|learned| learned.is_object()) {
@@ -450,13 +457,14 @@ fn summary(job: &Job, matrix: &Matrix, outcome: &Outcome, agreement: Option<Agre
             }
             out.line(name, text);
         }
-        out.line("kept", if learned["kept"] == true { "trained head" } else { "projection" }.to_string());
+        let side = if learned["kept"] == true { "trained head" } else { "projection" };
+        out.line("kept", format!("{side}: {}", learned["because"].as_str().unwrap_or_default()));
         let [rank, all, values] =
             ["rank", "rank_of_all", "dimensions"].map(|k| learned["linear"][k].as_u64().unwrap_or(0));
         out.line("linear", format!("rows of {values} values: middle rank {rank} of {all}"));
     }
     let mean = outcome.confidence.iter().map(|c| f64::from(*c)).sum::<f64>() / outcome.confidence.len() as f64;
-    out.line("confidence", format!("{} on average", percent(mean)));
+    out.line("confidence", format!("{} of the neighbours' votes on average", percent(mean)));
     if let Some(a) = agreement {
         let Agreement { accuracy, nmi, ari } = a;
         out.line(

@@ -127,7 +127,7 @@ fn peaks_of_density_are_clusters_where_sizes_differ() {
         assert!(results["accuracy"].as_f64().unwrap() > 0.99, "{results}");
         let chosen = &results["candidates"][results["chosen"].as_u64().unwrap() as usize];
         let name = chosen["recipe"].as_str().unwrap();
-        assert!(name.starts_with("modes") && chosen["contrast"].as_f64() >= Some(1.2), "{chosen}");
+        assert!(name.starts_with("density peaks") && chosen["contrast"].as_f64() >= Some(1.2), "{chosen}");
         assert!(chosen["kept"].as_f64() >= Some(0.5), "{chosen}");
     }
     assert_eq!(place.read("1/labels.npy"), place.read("2/labels.npy"));

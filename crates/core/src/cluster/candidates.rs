@@ -262,8 +262,8 @@ impl std::fmt::Display for Recipe {
         f.write_str(match self {
             Self::Spectral => "spectral",
             Self::Smoothed => "smoothed",
-            Self::Modes => "modes",
-            Self::ModesOfAll => "modes of all graphs",
+            Self::Modes => "density peaks",
+            Self::ModesOfAll => "density peaks of all graphs",
         })
     }
 }

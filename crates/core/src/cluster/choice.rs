@@ -32,6 +32,9 @@ const PURSUED: (usize, f64) = (pursuit::STEPS, 4.0);
 const PROVISIONAL: usize = 20;
 /// Starts of k-means while candidates are compared; the chosen one gets all.
 pub(crate) const TRIAL_STARTS: usize = 3;
+/// Rows times clusters squared, the work of a step of k-means among eigenvectors, above which there is one start, one graph (but for thin
+/// clusters), and nothing is joined.
+const LARGE_WORK: usize = 1_000_000_000;
 /// Clusters of a partition that is joined, times those asked for, and rows that each has on average at least.
 const FINER: usize = 2;
 const FEWEST_ROWS: usize = 5;
@@ -152,7 +155,7 @@ impl Job<'_> {
             let tie = self.tie(&space, *graph, if contest.peaks { MODES_SHARE * clusters } else { clusters })?;
             let mut won: Option<(Partition, usize)> = None;
             for recipe in recipes {
-                let starts = self.config.starts.min(TRIAL_STARTS);
+                let starts = self.config.starts.min(if self.is_large(clusters) { 1 } else { TRIAL_STARTS });
                 let partition = self.partition(&space, &tie, *recipe, clusters, starts);
                 contest.tried.push(candidate(&partition, tie.neighbours, &space));
                 let beaten = best.iter().map(|b| &b.1).chain(won.iter().map(|w| &w.0));
@@ -200,8 +203,16 @@ impl Job<'_> {
     pub(crate) fn graphs(&self, clusters: usize) -> Vec<(usize, f64)> {
         let mut graphs = self.wide_graphs();
         let thin = self.small(clusters) && graphs.len() > 1 && !self.config.unequal;
+        if self.is_large(clusters) {
+            graphs.truncate(1);
+        }
         graphs.extend(thin.then_some(THIN));
         graphs
+    }
+
+    /// Whether looking for so many clusters is so much work that less is tried.
+    pub(crate) fn is_large(&self, clusters: usize) -> bool {
+        self.features.n_rows().saturating_mul(clusters).saturating_mul(clusters) > LARGE_WORK
     }
 
     /// Whether so many clusters are small for the graphs that are tried.
@@ -223,7 +234,7 @@ impl Job<'_> {
         let runs = kmeans::kmeans(&points, width, mass, clusters, starts, self.seed);
         let mut found: Vec<Vec<u32>> = runs.into_iter().map(|run| run.labels).collect();
         let finer = (FINER * clusters).min(mass.len() / FEWEST_ROWS);
-        if finer > clusters {
+        if finer > clusters && !self.is_large(clusters) {
             for run in kmeans::kmeans(&points, width, mass, finer, starts.div_ceil(JOINED_SHARE), self.seed) {
                 let edges = Edges::of(&tie.scaled.membership, &run.labels, finer);
                 let joined = Joined::down_to(&edges, PRICE, clusters).labels(&run.labels, clusters);

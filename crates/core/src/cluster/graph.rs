@@ -227,12 +227,12 @@ pub(crate) fn scaled(
     let (offsets, columns, affinity) = union(neighbours, n);
     let (eta, top) = (&temperatures.eta, &temperatures.top);
     let between = |i: usize, j: usize, a: f64| kernel(a, [eta[i], eta[j]], [top[i], top[j]]);
-    let mut values = vec![0.0; columns.len()];
-    for i in 0..n {
-        for at in offsets[i]..offsets[i + 1] {
-            values[at] = between(i, columns[at] as usize, f64::from(affinity[at]));
-        }
-    }
+    let of_row = |i: usize| {
+        let range = offsets[i]..offsets[i + 1];
+        let row = columns[range.clone()].iter().zip(&affinity[range]);
+        row.map(move |(j, a)| between(i, *j as usize, f64::from(*a)))
+    };
+    let mut values: Vec<f64> = (0..n).into_par_iter().flat_map_iter(of_row).collect();
     let most = BACKGROUND * values.iter().sum::<f64>() / (n as f64).powi(2);
     let stream = Stream::new(seed, "background");
     let parts: Vec<(f64, u64)> = (0..n)
@@ -248,16 +248,16 @@ pub(crate) fn scaled(
     let (sum, count) = parts.iter().fold((0.0, 0), |(s, c), p| (s + p.0, c + p.1));
     // Positive even where every sampled pair underflows: a scaling then exists.
     let constant = if count == 0 { f64::MIN_POSITIVE.sqrt() } else { (sum / count as f64).min(most).max(1e-12) };
-    values.iter_mut().for_each(|v| *v = (*v - constant).max(0.0));
+    values.par_iter_mut().for_each(|v| *v = (*v - constant).max(0.0));
     let sparse = Sparse { offsets: &offsets, columns: &columns, values: &values, constant };
     let scaling = sinkhorn::scale_to(&sparse, mass, &sinkhorn::Options::default());
     let u: Vec<f64> = scaling.log_scale.iter().map(|f| f.exp()).collect();
-    let mut gamma = vec![0f32; values.len()];
-    for i in 0..n {
-        for at in offsets[i]..offsets[i + 1] {
-            gamma[at] = (values[at] * (u[i] * u[columns[at] as usize])) as f32;
-        }
-    }
+    let of_row = |i: usize| {
+        let range = offsets[i]..offsets[i + 1];
+        let (u, row) = (&u, columns[range.clone()].iter().zip(&values[range]));
+        row.map(move |(j, v)| (v * (u[i] * u[*j as usize])) as f32)
+    };
+    let gamma = (0..n).into_par_iter().flat_map_iter(of_row).collect();
     let spread = u.iter().map(|u| u * constant.sqrt()).collect();
     Scaled { membership: Membership { offsets, columns, values: gamma, spread }, temperatures, scaling }
 }
@@ -265,31 +265,42 @@ pub(crate) fn scaled(
 /// Every pair of which one is among the other's neighbours, both ways round, with the larger affinity found.
 fn union(neighbours: &Neighbours, n: usize) -> (Vec<usize>, Vec<u32>, Vec<f32>) {
     let k = neighbours.k;
-    let mut lists: Vec<Vec<(u32, f32)>> = neighbours
-        .index
-        .chunks_exact(k)
-        .zip(neighbours.affinity.chunks_exact(k))
-        .map(|(index, affinity)| index.iter().copied().zip(affinity.iter().copied()).collect())
-        .collect();
-    for (i, (index, affinity)) in neighbours.index.chunks_exact(k).zip(neighbours.affinity.chunks_exact(k)).enumerate()
-    {
-        for (j, a) in index.iter().zip(affinity) {
-            lists[*j as usize].push((i as u32, *a));
+    let edges = || (0..n * k).map(|at| (at / k, neighbours.index[at], neighbours.affinity[at]));
+    let mut starts = vec![0; n + 1];
+    edges().for_each(|(i, j, _)| [i, j as usize].into_iter().for_each(|row| starts[row + 1] += 1));
+    (0..n).for_each(|i| starts[i + 1] += starts[i]);
+    let mut entries = vec![(0u32, 0f32); 2 * n * k];
+    let mut free = starts.clone();
+    for (i, j, a) in edges() {
+        for (row, column) in [(i, j), (j as usize, i as u32)] {
+            entries[free[row]] = (column, a);
+            free[row] += 1;
         }
     }
-    lists.par_iter_mut().for_each(|list| {
-        list.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
-        list.dedup_by_key(|entry| entry.0);
-    });
-    let mut offsets = Vec::with_capacity(n + 1);
-    offsets.push(0);
-    let (mut columns, mut affinity) = (Vec::new(), Vec::new());
-    for list in &lists {
-        columns.extend(list.iter().map(|e| e.0));
-        affinity.extend(list.iter().map(|e| e.1));
-        offsets.push(columns.len());
-    }
+    let mut rest = entries.as_mut_slice();
+    let rows: Vec<&mut [(u32, f32)]> = starts.windows(2).filter_map(|w| rest.split_off_mut(..w[1] - w[0])).collect();
+    let kept: Vec<&[(u32, f32)]> = rows.into_par_iter().map(distinct).collect();
+    let mut offsets = vec![0];
+    offsets.extend(kept.iter().scan(0, |sum, row| {
+        *sum += row.len();
+        Some(*sum)
+    }));
+    let columns = kept.par_iter().flat_map_iter(|row| row.iter().map(|e| e.0)).collect();
+    let affinity = kept.par_iter().flat_map_iter(|row| row.iter().map(|e| e.1)).collect();
     (offsets, columns, affinity)
+}
+
+/// Entries by ascending column, of those of one column the largest.
+fn distinct(row: &mut [(u32, f32)]) -> &[(u32, f32)] {
+    row.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+    let mut count = 0;
+    for at in 0..row.len() {
+        if count == 0 || row[count - 1].0 != row[at].0 {
+            row[count] = row[at];
+            count += 1;
+        }
+    }
+    &row[..count]
 }
 
 #[cfg(test)]

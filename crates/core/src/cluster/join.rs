@@ -62,9 +62,9 @@ fn x_ln_x(x: f64) -> f64 {
     if x > 0.0 { x * x.ln() } else { 0.0 }
 }
 
-/// Twice what two cells of a symmetric table gain in `x ln x` when they become one.
-fn together(a: f64, b: f64) -> f64 {
-    if a > 0.0 && b > 0.0 { 2.0 * (x_ln_x(a + b) - x_ln_x(a) - x_ln_x(b)) } else { 0.0 }
+/// Twice what two cells of a symmetric table gain in `x ln x` when they become one; each cell comes with its own `x ln x`.
+fn together(a: (f64, f64), b: (f64, f64)) -> f64 {
+    if a.0 > 0.0 && b.0 > 0.0 { 2.0 * (x_ln_x(a.0 + b.0) - a.1 - b.1) } else { 0.0 }
 }
 
 /// Clusters joined one pair after the other, down to one.
@@ -82,7 +82,7 @@ impl Joined {
     /// `k³` logarithms.
     pub(crate) fn down_to(edges: &Edges, price: f64, least: usize) -> Self {
         let k = edges.clusters;
-        let mut table = Table::new(edges.clone());
+        let mut table = Table::new(edges);
         let mut out = Self { clusters: k, pairs: Vec::new(), steps: vec![(edges.information(), edges.entropy())] };
         while table.left.len() > least.max(1) {
             let (kept, gone, step) = table.best(price);
@@ -116,46 +116,58 @@ impl Joined {
 }
 
 /// What a join changes.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Step {
     information: f64,
     entropy: f64,
 }
 
+/// A symmetric table while its rows are joined. What belongs to pairs is kept for `a < b` of clusters that are left.
 struct Table {
-    edges: Edges,
+    clusters: usize,
+    /// Shares, each with its `x ln x`, which most sums need.
+    cells: Vec<(f64, f64)>,
     ends: Vec<f64>,
-    /// For every two clusters, `Σ_t together(share to t, share to t)`.
+    /// For every pair, `Σ_t together(share to t, share to t)`.
     mixed: Vec<f64>,
+    /// For every pair, the rest of what its join changes: it depends on the two alone.
+    own: Vec<Step>,
     left: Vec<usize>,
 }
 
 impl Table {
-    fn new(edges: Edges) -> Self {
-        let (k, ends) = (edges.clusters, edges.ends());
-        let mut table = Self { edges, ends, mixed: Vec::new(), left: (0..k).collect() };
-        table.mixed = (0..k)
-            .into_par_iter()
-            .flat_map_iter(|a| (0..k).map(move |b| (a, b)))
-            .map(|(a, b)| table.mix(a, b))
-            .collect();
+    fn new(edges: &Edges) -> Self {
+        let k = edges.clusters;
+        let cells = edges.shares.iter().map(|x| (*x, x_ln_x(*x))).collect();
+        let mut table =
+            Self { clusters: k, cells, ends: edges.ends(), mixed: Vec::new(), own: Vec::new(), left: (0..k).collect() };
+        let pairs = || (0..k).into_par_iter().flat_map_iter(|a| (0..k).map(move |b| (a, b)));
+        table.mixed = pairs().map(|(a, b)| if a < b { table.mix(a, b) } else { 0.0 }).collect();
+        table.own = pairs().map(|(a, b)| if a < b { table.alone(a, b) } else { Step::default() }).collect();
         table
     }
 
-    fn share(&self, a: usize, b: usize) -> f64 {
-        self.edges.shares[a * self.edges.clusters + b]
+    fn cell(&self, a: usize, b: usize) -> (f64, f64) {
+        self.cells[a * self.clusters + b]
     }
 
     fn mix(&self, a: usize, b: usize) -> f64 {
-        self.left.iter().map(|t| together(self.share(a, *t), self.share(b, *t))).sum()
+        self.left.iter().map(|t| together(self.cell(a, *t), self.cell(b, *t))).sum()
+    }
+
+    /// What a join changes but for [`Table::mixed`].
+    fn alone(&self, a: usize, b: usize) -> Step {
+        let (aa, bb, ab) = (self.cell(a, a), self.cell(b, b), self.cell(a, b));
+        let twice = together(aa, ab) + together(bb, ab);
+        let inner = x_ln_x(aa.0 + bb.0 + 2.0 * ab.0) - aa.1 - bb.1 - 2.0 * ab.1;
+        let entropy = x_ln_x(self.ends[a]) + x_ln_x(self.ends[b]) - x_ln_x(self.ends[a] + self.ends[b]);
+        Step { information: inner - twice + 2.0 * entropy, entropy }
     }
 
     fn step(&self, a: usize, b: usize) -> Step {
-        let (aa, bb, ab) = (self.share(a, a), self.share(b, b), self.share(a, b));
-        let mixed = self.mixed[a * self.edges.clusters + b] - together(aa, ab) - together(bb, ab);
-        let inner = x_ln_x(aa + bb + 2.0 * ab) - x_ln_x(aa) - x_ln_x(bb) - 2.0 * x_ln_x(ab);
-        let entropy = x_ln_x(self.ends[a]) + x_ln_x(self.ends[b]) - x_ln_x(self.ends[a] + self.ends[b]);
-        Step { information: mixed + inner + 2.0 * entropy, entropy }
+        let at = a * self.clusters + b;
+        let Step { information, entropy } = self.own[at];
+        Step { information: self.mixed[at] + information, entropy }
     }
 
     /// The pair that loses least; of equals the first.
@@ -177,32 +189,38 @@ impl Table {
     }
 
     fn join(&mut self, kept: usize, gone: usize) {
-        let k = self.edges.clusters;
-        let column = |t: usize, edges: &Edges| -> Vec<f64> { (0..k).map(|a| edges.shares[a * k + t]).collect() };
-        let before = [kept, gone].map(|t| column(t, &self.edges));
-        for t in 0..k {
-            self.edges.shares[kept * k + t] += self.edges.shares[gone * k + t];
-            self.edges.shares[gone * k + t] = 0.0;
+        let k = self.clusters;
+        let column = |t: usize, cells: &[(f64, f64)]| -> Vec<(f64, f64)> { (0..k).map(|a| cells[a * k + t]).collect() };
+        let before = [kept, gone].map(|t| column(t, &self.cells));
+        self.left.retain(|c| *c != gone);
+        let of = |x: f64| (x, x_ln_x(x));
+        for t in self.left.iter().copied().filter(|t| *t != kept) {
+            let cell = of(before[0][t].0 + before[1][t].0);
+            (self.cells[kept * k + t], self.cells[t * k + kept]) = (cell, cell);
         }
+        self.cells[kept * k + kept] = of(before[0][kept].0 + 2.0 * before[0][gone].0 + before[1][gone].0);
         for t in 0..k {
-            self.edges.shares[t * k + kept] += self.edges.shares[t * k + gone];
-            self.edges.shares[t * k + gone] = 0.0;
+            (self.cells[gone * k + t], self.cells[t * k + gone]) = ((0.0, 0.0), (0.0, 0.0));
         }
         self.ends[kept] += self.ends[gone];
         self.ends[gone] = 0.0;
-        self.left.retain(|c| *c != gone);
-        let after = column(kept, &self.edges);
-        let left = &self.left;
-        self.mixed.par_chunks_mut(k).enumerate().for_each(|(a, row)| {
-            for b in left {
-                let old = together(before[0][a], before[0][*b]) + together(before[1][a], before[1][*b]);
-                row[*b] += together(after[a], after[*b]) - old;
+        let (after, left) = (column(kept, &self.cells), &self.left);
+        self.mixed.par_chunks_mut(k).enumerate().filter(|(a, _)| left.binary_search(a).is_ok()).for_each(|(a, row)| {
+            for b in left.iter().copied().filter(|b| *b > a) {
+                let old = together(before[0][a], before[0][b]) + together(before[1][a], before[1][b]);
+                row[b] += together(after[a], after[b]) - old;
             }
         });
-        let own: Vec<f64> = (0..k).into_par_iter().map(|b| self.mix(kept, b)).collect();
-        for (b, v) in own.into_iter().enumerate() {
-            self.mixed[kept * k + b] = v;
-            self.mixed[b * k + kept] = v;
+        let others: Vec<usize> = left.iter().copied().filter(|b| *b != kept).collect();
+        let new: Vec<(usize, f64, Step)> = others
+            .into_par_iter()
+            .map(|b| {
+                let (first, second) = (kept.min(b), kept.max(b));
+                (first * k + second, self.mix(first, second), self.alone(first, second))
+            })
+            .collect();
+        for (at, mixed, own) in new {
+            (self.mixed[at], self.own[at]) = (mixed, own);
         }
     }
 }

@@ -86,28 +86,25 @@ impl Run<'_> {
         let trials = 2 + (self.k as f64).ln() as usize;
         let mut centers = self.point(rng.below(n as u64) as usize).to_vec();
         let mut nearest = self.distances(&centers);
+        let mut up_to = vec![0.0; n];
         for _ in 1..self.k {
-            let total = self.sum(&nearest);
-            let candidates: Vec<usize> = (0..trials)
-                .map(|_| {
-                    let mut left = rng.uniform() * total;
-                    let found = nearest.iter().zip(self.mass).position(|(v, m)| {
-                        left -= m * f64::from(*v);
-                        left <= 0.0
-                    });
-                    found.unwrap_or(n - 1)
-                })
-                .collect();
+            let mut total = 0.0;
+            for (up_to, (v, m)) in up_to.iter_mut().zip(nearest.iter().zip(self.mass)) {
+                total += m * f64::from(*v);
+                *up_to = total;
+            }
+            let mut draw = || {
+                let goal = rng.uniform() * total;
+                up_to.partition_point(|v| *v < goal).min(n - 1)
+            };
+            let candidates: Vec<usize> = (0..trials).map(|_| draw()).collect();
             let rows: Vec<f32> = candidates.iter().flat_map(|i| self.point(*i)).copied().collect();
             let all = self.distances(&rows);
-            let (mut best, mut best_sum) = (0, f64::INFINITY);
-            for t in 0..trials {
-                let left = all.chunks_exact(trials).zip(&nearest).zip(self.mass);
-                let reached: f64 = left.map(|((row, v), m)| m * f64::from(row[t].min(*v))).sum();
-                if reached < best_sum {
-                    (best, best_sum) = (t, reached);
-                }
+            let mut reached = vec![0.0; trials];
+            for ((row, v), m) in all.chunks_exact(trials).zip(&nearest).zip(self.mass) {
+                reached.iter_mut().zip(row).for_each(|(sum, r)| *sum += m * f64::from(r.min(*v)));
             }
+            let best = (1..trials).fold(0, |best, t| if reached[t] < reached[best] { t } else { best });
             nearest.iter_mut().zip(all.chunks_exact(trials)).for_each(|(v, row)| *v = v.min(row[best]));
             centers.extend_from_slice(self.point(candidates[best]));
         }

@@ -107,6 +107,8 @@ pub struct Summary {
 pub struct Learned {
     /// Whether the head's clusters have the smaller code lengths, both of them, and tell no less across edges, and so what was kept.
     pub kept: bool,
+    /// Why.
+    pub because: &'static str,
     /// Held-out code length of its clusters, bits per row.
     pub held_out: f64,
     /// That of the projection's clusters.

@@ -1,5 +1,7 @@
 //! From the user's rows to unit rows: centre, optionally project and whiten, bring to length one.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 use subspan_linalg::{Mat, eigh, gemm, par_weighted_gram};
 
@@ -200,13 +202,24 @@ pub(crate) struct Principal {
     pub(crate) directions: Vec<f32>,
 }
 
+/// Most columns whose Gram matrix is made: half a gigabyte.
+const GRAM_COLUMNS: usize = 8192;
 /// Rows converted to double precision at a time.
 const GRAM_ROWS: usize = 4096;
 /// Most rows from which directions of wide data are computed, evenly spaced; the Gram matrix of rows has this side then.
 const WIDE_ROWS: usize = 3000;
 
-/// The mean of rows of a mass that is one on average.
-pub(crate) fn mean(features: &Features<'_>, mass: &[f64]) -> Vec<f32> {
+/// A row as it comes, or brought to length one.
+fn taken(row: &[f32], unit_first: bool) -> Cow<'_, [f32]> {
+    let mut row = Cow::Borrowed(row);
+    if unit_first {
+        to_unit(row.to_mut());
+    }
+    row
+}
+
+/// The mean of rows, as they come or brought to length one, of a mass that is one on average.
+pub(crate) fn mean(features: &Features<'_>, unit_first: bool, mass: &[f64]) -> Vec<f32> {
     let (n, d) = (features.n_rows(), features.n_cols);
     let parts: Vec<Vec<f64>> = features
         .values
@@ -215,7 +228,7 @@ pub(crate) fn mean(features: &Features<'_>, mass: &[f64]) -> Vec<f32> {
         .map(|(rows, mass)| {
             let mut sum = vec![0.0; d];
             for (row, m) in rows.chunks_exact(d).zip(mass) {
-                sum.iter_mut().zip(row).for_each(|(s, v)| *s += m * f64::from(*v));
+                sum.iter_mut().zip(&*taken(row, unit_first)).for_each(|(s, v)| *s += m * f64::from(*v));
             }
             sum
         })
@@ -224,13 +237,22 @@ pub(crate) fn mean(features: &Features<'_>, mass: &[f64]) -> Vec<f32> {
 }
 
 impl Principal {
-    /// At most `count` leading directions of rows of a mass that is one on average; fewer where the data has fewer.
-    pub(crate) fn fit(features: &Features<'_>, mass: &[f64], count: usize, seed: u64) -> Result<Self> {
+    /// At most `count` leading directions of rows, as they come or brought to length one, of a mass that is one on average; fewer where
+    /// the data has fewer.
+    pub(crate) fn fit(
+        features: &Features<'_>,
+        unit_first: bool,
+        mass: &[f64],
+        count: usize,
+        seed: u64,
+    ) -> Result<Self> {
         let (n, d) = (features.n_rows(), features.n_cols);
-        let mean = mean(features, mass);
-        let centered =
-            |row: &[f32]| -> Vec<f64> { row.iter().zip(&mean).map(|(v, m)| f64::from(*v) - f64::from(*m)).collect() };
-        let (variances, directions) = if d <= n {
+        let mean = mean(features, unit_first, mass);
+        let centered = |row: &[f32]| -> Vec<f64> {
+            let row = taken(row, unit_first);
+            row.iter().zip(&mean).map(|(v, m)| f64::from(*v) - f64::from(*m)).collect()
+        };
+        let (variances, directions) = if d <= n && d <= GRAM_COLUMNS {
             let mut gram = Mat::zeros(d, d);
             for (rows, mass) in features.values.chunks(GRAM_ROWS * d).zip(mass.chunks(GRAM_ROWS)) {
                 let block: Vec<f64> = rows.par_chunks(d).flat_map_iter(&centered).collect();
@@ -326,7 +348,7 @@ mod tests {
         for (n, d) in [(300, 6), (20, 50)] {
             let values = noise(n, d);
             let features = Features::new(&values, d).unwrap();
-            let p = Principal::fit(&features, &vec![1.0; n], 5, 0).unwrap();
+            let p = Principal::fit(&features, false, &vec![1.0; n], 5, 0).unwrap();
             let mut gram = vec![0f32; 25];
             gemm::mul_transposed(&p.directions, &p.directions, d, &mut gram);
             assert!((0..25).all(|at| (gram[at] - f32::from(u8::from(at / 5 == at % 5))).abs() < 1e-4), "{gram:?}");
@@ -353,8 +375,8 @@ mod tests {
             let weights: Vec<f64> = (0..n).map(|i| if i < 3 { 2.0 } else { 1.0 }).collect();
             let few = Features::new(&values, d).unwrap().weighted(&weights).unwrap();
             let many = Features::new(&double, d).unwrap();
-            let few = Principal::fit(&few, &few.mass(), 3, 0).unwrap();
-            let many = Principal::fit(&many, &many.mass(), 3, 0).unwrap();
+            let few = Principal::fit(&few, false, &few.mass(), 3, 0).unwrap();
+            let many = Principal::fit(&many, false, &many.mass(), 3, 0).unwrap();
             let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a / b - 1.0).abs() < 1e-5);
             assert!(few.mean.iter().zip(&many.mean).all(|(a, b)| (a - b).abs() < 1e-5));
             assert!(close(&few.variances, &many.variances), "{:?} {:?}", few.variances, many.variances);
@@ -365,7 +387,8 @@ mod tests {
     fn an_image_does_not_depend_on_its_company() {
         let (n, d) = (130, 7);
         let values = noise(n, d);
-        let t = Principal::fit(&Features::new(&values, d).unwrap(), &vec![1.0; n], 4, 0).unwrap().transform(4, 0.5);
+        let t =
+            Principal::fit(&Features::new(&values, d).unwrap(), false, &vec![1.0; n], 4, 0).unwrap().transform(4, 0.5);
         let all = t.apply(&values);
         for i in [0, 63, 64, 129] {
             assert_eq!(t.apply(&values[i * d..(i + 1) * d]), all[i * 4..(i + 1) * 4]);

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::candidates::{Recipe, SCORED_NEIGHBOURS, Space, preparations};
-use super::choice::{Contest, Entrant, Partition, Tie};
+use super::choice::{Contest, Entrant, Partition, TRIAL_STARTS, Tie};
 use super::coding::{self, DIMS};
 use super::config::{AffinityKind, Clusters, Config, Method, ZeroRows};
 use super::count::Count;
@@ -14,7 +14,7 @@ use super::learn::Learner;
 use super::model::{Model, Predictions};
 use super::neighbours::Affinity;
 use super::outcome::{Outcome, Summary, by_size};
-use super::prepare::{Features, Preparation, Principal, mean, to_unit};
+use super::prepare::{Features, Preparation, Principal, mean};
 use crate::error::{Error, Result};
 use crate::observe::{self, Observer};
 
@@ -97,7 +97,7 @@ fn start(
 fn without_direction(features: &Features<'_>, affinity: Option<AffinityKind>) -> Vec<usize> {
     let mean = match affinity {
         Some(AffinityKind::Pursuit) => vec![0.0; features.n_cols()],
-        _ => mean(features, &features.mass()),
+        _ => mean(features, false, &features.mass()),
     };
     let rows = features.values().par_chunks(features.n_cols()).enumerate();
     rows.filter(|(_, row)| row.iter().zip(&mean).all(|(v, m)| v == m)).map(|(i, _)| i).collect()
@@ -111,7 +111,7 @@ pub(crate) struct Source {
 
 impl Source {
     fn new(features: &Features<'_>, unit_first: bool, mass: &[f64], seed: u64) -> Result<Self> {
-        let principal = Principal::fit(features, mass, DIRECTIONS.min(features.n_cols()), seed)?;
+        let principal = Principal::fit(features, unit_first, mass, DIRECTIONS.min(features.n_cols()), seed)?;
         Ok(Self { unit_first, principal })
     }
 }
@@ -146,10 +146,7 @@ impl<'a> Job<'a> {
         let mass = features.mass();
         let mut sources = vec![Source::new(features, false, &mass, seed)?];
         if !already_unit(features) {
-            // Only while directions are fitted: these rows are as large as the data.
-            let mut values = features.values().to_vec();
-            values.par_chunks_mut(features.n_cols()).for_each(to_unit);
-            match Source::new(&Features::new(&values, features.n_cols())?, true, &mass, seed) {
+            match Source::new(features, true, &mass, seed) {
                 // Rows that differ in length only: the first source has all there is.
                 Err(Error::Constant) => {}
                 source => sources.push(source?),
@@ -248,7 +245,7 @@ impl<'a> Job<'a> {
         let winner = best.into_iter().next().ok_or(Error::AllZero)?;
         let Entrant { space, tie, mut partition, index: chosen } = winner;
         let peaks = matches!(partition.recipe, Recipe::Modes | Recipe::ModesOfAll);
-        if !peaks && self.config.starts > super::choice::TRIAL_STARTS {
+        if !peaks && self.config.starts > TRIAL_STARTS && !self.is_large(clusters) {
             partition = self.partition(&space, &tie, partition.recipe, clusters, self.config.starts);
         }
         observe::phase(self.observer, "label", None);

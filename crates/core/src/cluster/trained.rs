@@ -155,17 +155,15 @@ impl Job<'_> {
             side.summary.candidates.clone_from(&candidates);
         }
         let (mut best, other) = if kept { (trained, projected) } else { (projected, trained) };
-        if !kept {
-            let why =
-                if shorter { "but its clusters tell less across edges" } else { "not one per cent fewer in both" };
-            best.summary.warnings.push(format!(
-                "the trained head codes held-out rows in {held_out:.2} bits and all in {coding_length:.2}, the projection in \
-                 {projection_held_out:.2} and {projection_coding_length:.2}: {why}, the projection is kept"
-            ));
-        }
+        let because = match (kept, shorter) {
+            (true, _) => "its clusters code rows in one per cent fewer bits and tell no less across edges",
+            (false, true) => "the head's clusters tell less across edges",
+            (false, false) => "the head's clusters do not code rows in one per cent fewer bits, held out and all",
+        };
         represent(&mut best)?;
         best.summary.learned = Some(Learned {
             kept,
+            because,
             held_out,
             projection_held_out,
             coding_length,

@@ -84,10 +84,7 @@ fn learned(value: &Value) -> String {
     };
     let kept =
         if value["kept"].as_bool() == Some(true) { "The trained head was kept" } else { "The projection was kept" };
-    let text = format!(
-        "{kept}. The head is kept if its clusters code rows in one per cent fewer bits, both those held out and all, and tell no less \
-         across edges."
-    );
+    let text = format!("{kept}: {}.", value["because"].as_str().unwrap_or_default());
     let scored = value["trained"]["accuracy"].is_f64();
     let whole = |v: &Value| v.as_u64().map_or("-".into(), count);
     let length = |name: &str| value[name].as_f64().map_or("-".into(), |v| significant(v, 4));
