@@ -203,7 +203,11 @@ impl IoError {
                 what: "a directory, a file is needed".into(),
                 hint: Some(format!("supported: {supported}")),
             },
-            Err(source) if source.kind() == io::ErrorKind::NotFound => Self::Open { path: path.into(), source },
+            Err(source)
+                if source.kind() == io::ErrorKind::NotFound && std::path::Path::new(file).extension().is_none() =>
+            {
+                Self::Open { path: path.into(), source }
+            }
             _ => Self::UnknownFormat { path: path.into(), supported },
         }
     }
@@ -232,7 +236,7 @@ impl IoError {
         Some(match self {
             Self::Missing { value: "too large", .. } => "scale the values: single precision ends at 3.4e38".into(),
             Self::Missing { .. } => {
-                "fill such values or leave their rows out (sample and regress: --missing drop)".into()
+                "--missing drop leaves such rows out (sample and regress); for other verbs, fill them or leave them out first".into()
             }
             Self::TooManyLevels { column, .. } => format!("--exclude {column} leaves the column out"),
             Self::ColumnType { column, target: false, .. } => format!("--exclude {column} leaves the column out"),

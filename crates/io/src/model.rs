@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
 
-use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 use subspan::classify::{Contrast, Frames, Model, Reconstruction, Scorer, orthonormality_defect};
 
@@ -107,7 +107,7 @@ pub(crate) fn tensor_bytes(
     let views: Vec<(&str, TensorView<'_>)> = tensors
         .iter()
         .map(|(name, (dtype, shape, bytes))| Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?)))
-        .collect::<Result<_, safetensors::SafeTensorError>>()
+        .collect::<Result<_, SafeTensorError>>()
         .map_err(|e| failed(&e))?;
     let metadata = text.map(|text| HashMap::from([(KEY.to_string(), text)]));
     safetensors::serialize(views, metadata).map_err(|e| failed(&e))
@@ -169,6 +169,16 @@ pub(crate) fn reading<T>(path: &str, read: impl FnOnce(&Reader<'_>, &str) -> Res
     reading_bytes(path, &bytes, read)
 }
 
+/// The first bytes of a safetensors file are the length of its header; those of another file are a length that cannot be.
+fn no_header(path: &str, e: &SafeTensorError) -> IoError {
+    match e {
+        SafeTensorError::HeaderTooLarge | SafeTensorError::HeaderTooSmall | SafeTensorError::InvalidHeaderLength => {
+            IoError::corrupt(path, "header", format!("{e}, this is no .safetensors file or a part of one"))
+        }
+        e => IoError::corrupt(path, "header", e),
+    }
+}
+
 /// [`reading`] of a file's content.
 pub(crate) fn reading_bytes<T>(
     path: &str,
@@ -176,7 +186,7 @@ pub(crate) fn reading_bytes<T>(
     read: impl FnOnce(&Reader<'_>, &str) -> Result<T>,
 ) -> Result<T> {
     decoding(path, "header", || {
-        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| IoError::corrupt(path, "header", e))?;
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| no_header(path, &e))?;
         let text = metadata.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| IoError::Unsupported {
             path: path.into(),
             what: "a safetensors file, but not a model of this program".into(),
@@ -194,7 +204,7 @@ pub(crate) fn is_model(path: &str) -> Result<bool> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(IoError::read(path, "data"))?;
     decoding(path, "header", || {
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| IoError::corrupt(path, "header", e))?;
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| no_header(path, &e))?;
         Ok(metadata.metadata().as_ref().is_some_and(|m| m.contains_key(KEY)))
     })
 }

@@ -3,6 +3,7 @@
 mod analyze;
 mod classify;
 mod cluster;
+mod cluster_input;
 mod data;
 mod demo;
 mod interrupts;

@@ -46,7 +46,9 @@ impl Header {
         let length = u64::from_le_bytes(*length);
         if length > MAX_HEADER_BYTES || length > rest.len() as u64 {
             let found = rest.len();
-            return Err(corrupt(format!("a header of {length} bytes does not fit into the {found} bytes that follow")));
+            return Err(corrupt(format!(
+                "a header of {length} bytes does not fit into the {found} bytes that follow: this is no .safetensors file or a part of one"
+            )));
         }
         let (text, data) = rest.split_at(length as usize);
         if text.first() != Some(&b'{') {
