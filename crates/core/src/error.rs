@@ -52,6 +52,15 @@ pub enum Error {
         /// Global indices of the first of them.
         first: Vec<u64>,
     },
+    /// A column whose values single precision does not tell apart.
+    Precision {
+        /// Its index.
+        column: usize,
+        /// Its least value.
+        low: f64,
+        /// Its largest.
+        high: f64,
+    },
     /// A sum beyond the range of double precision.
     Overflow {
         /// What was summed.
@@ -125,6 +134,7 @@ impl Error {
             Self::NotConverged { .. } => {
                 Some("check for columns that are nearly multiples of each other, and for extreme parameters".into())
             }
+            Self::Precision { .. } => Some("subtract an offset from the column, or scale it".into()),
             Self::Overflow { .. } => Some("divide large columns by a power of ten first".into()),
             _ => None,
         }
@@ -140,6 +150,10 @@ impl std::fmt::Display for Error {
             Self::Parameter { name, value, expected } => write!(f, "{name} must be {expected}, not {value}"),
             Self::Shape { what, found, expected } => write!(f, "{what} has size {found}, expected {expected}"),
             Self::Empty { what } => write!(f, "the table has no {what}"),
+            Self::Precision { column, low, high } => write!(
+                f,
+                "column {column} goes from {low:?} to {high:?}: single precision, in which rows are compared, does not tell its values apart"
+            ),
             Self::Overflow { what } => write!(f, "{what} is beyond the range of double precision"),
             Self::AllZero => write!(f, "every value of the table is zero"),
             Self::Constant => write!(f, "every row is the same"),

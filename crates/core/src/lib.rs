@@ -11,6 +11,7 @@ pub mod draw;
 pub mod error;
 pub mod merge;
 pub mod observe;
+pub mod precision;
 pub mod record;
 pub mod regress;
 pub mod remote;

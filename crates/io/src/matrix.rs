@@ -1,6 +1,7 @@
 //! Matrices: features or images that are taken into memory whole.
 
 use subspan::Error;
+use subspan::precision::Rounding;
 use subspan::record::InputRecord;
 use subspan::rows::RowSource;
 
@@ -33,38 +34,6 @@ pub(crate) enum Content {
     Array(StoredArray),
     /// Columns of numbers.
     Table(Box<Table>),
-}
-
-/// What rounding does to a column.
-#[derive(Debug, Clone, Copy)]
-struct Column {
-    low: f64,
-    high: f64,
-    /// Largest change of a value.
-    error: f64,
-}
-
-/// Share of a column's range that rounding may change a value by.
-const LOST: f64 = 1e-3;
-/// Relative range of a column that is constant up to rounding in double precision.
-const CONSTANT: f64 = 1e-13;
-
-impl Default for Column {
-    fn default() -> Self {
-        Self { low: f64::INFINITY, high: f64::NEG_INFINITY, error: 0.0 }
-    }
-}
-
-impl Column {
-    fn see(&mut self, v: f64) {
-        (self.low, self.high) = (self.low.min(v), self.high.max(v));
-        self.error = self.error.max((v - f64::from(v as f32)).abs());
-    }
-
-    fn is_lost(&self) -> bool {
-        let range = self.high - self.low;
-        range > CONSTANT * self.low.abs().max(self.high.abs()) && self.error > LOST * range
-    }
 }
 
 impl Matrix {
@@ -200,26 +169,14 @@ impl Matrix {
         if exact {
             return self.to_f32();
         }
-        let mut columns = vec![Column::default(); self.n_cols];
-        let mut at = 0;
-        let out = self.collect(|v| {
-            columns[at].see(v);
-            at = (at + 1) % self.n_cols;
-            v as f32
+        let mut columns = Rounding::new(self.n_cols);
+        let out = self.collect(|v| columns.round(v))?;
+        columns.check().map_err(|e| IoError::Unsupported {
+            path: self.path.clone(),
+            what: e.to_string(),
+            hint: e.hint(),
         })?;
-        match columns.iter().position(Column::is_lost) {
-            None => Ok(out),
-            Some(j) => {
-                let Column { low, high, .. } = columns[j];
-                Err(IoError::Unsupported {
-                    path: self.path.clone(),
-                    what: format!(
-                        "column {j} goes from {low:?} to {high:?}: single precision, in which rows are compared, does not tell its values apart"
-                    ),
-                    hint: Some("subtract an offset from the column, or scale it".into()),
-                })
-            }
-        }
+        Ok(out)
     }
 
     fn collect<T: Copy + Into<f64>>(&self, mut convert: impl FnMut(f64) -> T) -> Result<Vec<T>> {

@@ -6,6 +6,7 @@ use numpy::ndarray::{ArrayView2, s};
 use numpy::{PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use subspan::classify::Samples;
+use subspan::precision::Rounding;
 use subspan::rows::{ARRAY_CHUNK_ROWS, MEMORY_CHUNK_ROWS, RowBlock, RowIds, RowSource, block_rows, check_finite};
 use subspan::{Error, Result};
 
@@ -70,6 +71,18 @@ impl<'a> Values<'a> {
             Self::Single(v) => v.to_slice().map_or_else(|| Cow::Owned(v.iter().copied().collect()), Cow::Borrowed),
             Self::Double(v) => Cow::Owned(v.iter().map(|v| *v as f32).collect()),
         }
+    }
+
+    /// The same as features of rows that are compared.
+    ///
+    /// # Errors
+    /// A column whose values single precision does not tell apart.
+    pub(crate) fn to_features(self) -> Result<Cow<'a, [f32]>> {
+        let Self::Double(v) = self else { return Ok(self.to_single()) };
+        let mut columns = Rounding::new(v.ncols().max(1));
+        let out = v.iter().map(|v| columns.round(*v)).collect();
+        columns.check()?;
+        Ok(Cow::Owned(out))
     }
 
     /// All values, row after row in double precision, checked; borrowed where they are so.

@@ -60,7 +60,7 @@ pub(crate) fn find_clusters<'py>(
 ) -> PyResult<(Clustering, Bound<'py, PyDict>)> {
     let (values, config) = (x.view(), job.config()?);
     let outcome = Caller { py, progress, threads }.run(move |observer| {
-        let rows = values.to_single();
+        let rows = values.to_features()?;
         let features = Features::new(&rows, values.n_cols())?;
         match config.method {
             Method::Projection => cluster::run(&features, &config, seed, observer),

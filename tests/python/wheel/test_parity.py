@@ -186,6 +186,17 @@ def test_a_trained_model_of_the_command_represents_and_labels_its_rows(command, 
     assert cosines[~same & ~np.eye(len(z), dtype=bool)].mean() < 0.1 < cosines[same].mean()
 
 
+def test_columns_that_single_precision_does_not_tell_are_refused():
+    x, _ = blobs_of_lines(60)
+    x = x.astype(np.float64)
+    x[:, 1] += 1e9
+    with pytest.raises(ValueError, match="column 1 goes from .*single precision") as e:
+        subspan.ManifoldClustering(2).fit(x)
+    assert any("subtract an offset" in note for note in e.value.__notes__)
+    x[:, 1] = 1e9
+    assert subspan.ManifoldClustering(2).fit(x).n_clusters_ == 2
+
+
 def test_class_angles_are_principal_angles():
     x, y = blobs_of_lines(400)
     model = subspan.GrassmannClassifier(k=2).fit(x, y)
