@@ -69,7 +69,8 @@ impl AtomicFile {
             // Through a link, the file behind it is replaced, not the link.
             target = fs::canonicalize(&target).map_err(IoError::write(&shown))?;
         }
-        let Some(name) = target.file_name() else {
+        let named = !shown.ends_with(std::path::is_separator);
+        let Some(name) = target.file_name().filter(|_| named) else {
             return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "it names no file")));
         };
         let directory = match target.parent() {

@@ -13,6 +13,7 @@ fn an_output_that_cannot_be_written_is_told_before_the_work() {
     place.run("sample t.parquet --rows 5 -o .").fails().naming(&["directory"]);
     place.run("regress t.csv --target y --full -o no/m.json").fails().naming(&["no/m.json"]);
     place.run("sample t.parquet --rows 5 -o s.parquet --report no/r.html").fails().naming(&["no/r.html"]);
+    place.run("sample t.parquet --rows 5 -o s.parquet --report r/").fails().naming(&["r/", "names no file"]);
     place.run("demo -o no/where").fails().naming(&["no/where"]).leaving(&[]);
 }
 

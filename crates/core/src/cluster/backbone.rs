@@ -45,6 +45,8 @@ const IMAGES: usize = 8;
 const MAX_SIDE: usize = 256;
 const MAX_CHANNELS: usize = 4096;
 const MAX_LAYERS: usize = 256;
+/// Most values that all layers together make of an image: a gigabyte per task.
+const MAX_VALUES: usize = 1 << 25;
 /// Largest side of a kernel.
 const MAX_KERNEL: usize = 11;
 
@@ -92,6 +94,10 @@ impl Backbone {
                 return fail(format!("layer {i}"), "sums of results of one shape".into());
             }
             shapes.push(shape);
+        }
+        let values: usize = shapes.iter().map(|[h, w, c]| h * w * c).sum();
+        if values > MAX_VALUES {
+            return fail(format!("of {values} values per image"), format!("of at most {MAX_VALUES}"));
         }
         Ok(Self { image, mean, deviation, layers, shapes })
     }
@@ -274,5 +280,17 @@ mod tests {
         assert!(Backbone::new([5000, 7, 1], vec![0.0], vec![1.0], one()).is_err());
         assert!(Backbone::new([5, 7, 1], vec![0.0], vec![0.0], one()).is_err());
         assert!(Backbone::new([5, 7, 1], vec![], vec![1.0], one()).is_err());
+        // A small layer that makes much of an image.
+        let layer = |outputs: usize| Convolution {
+            from: 0,
+            add: None,
+            rectified: true,
+            size: 1,
+            stride: 1,
+            kernels: vec![1.0; outputs],
+            bias: vec![0.0; outputs],
+        };
+        let on = |outputs: usize| Backbone::new([256, 256, 1], vec![0.0], vec![1.0], vec![layer(outputs)]);
+        assert!(on(16).is_ok() && on(4096).is_err());
     }
 }

@@ -115,7 +115,7 @@ pub struct Config {
     pub max_clusters: Option<usize>,
     /// Starts of k-means.
     pub starts: usize,
-    /// Most training rows that a model keeps to vote; `None` keeps up to 16,384.
+    /// Most training rows that a model keeps to vote, up to one of each cluster more; `None` keeps up to 16,384.
     pub anchors: Option<usize>,
     /// Rows without direction.
     pub zero_rows: ZeroRows,

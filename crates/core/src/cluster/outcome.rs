@@ -51,7 +51,8 @@ pub struct Candidate {
     pub neighbours: usize,
     /// How the graph became points.
     pub recipe: String,
-    /// Mutual information across edges, nats; the largest is chosen, unless peaks of density win.
+    /// Mutual information across edges, nats. The largest is chosen, where that of closed clusters counts up to three times, unless peaks of
+    /// density win.
     pub information: f64,
     /// Of peaks of density: how far the last rises above the next, as a ratio.
     #[serde(skip_serializing_if = "Option::is_none")]
