@@ -146,8 +146,9 @@ impl Chart {
 /// Legend entries, right-aligned at `right`: one text, so that marks stay beside their names whatever the font.
 pub(crate) fn legend(entries: &[(&'static str, String)], right: f64, y: f64) -> String {
     let mut out = format!(r#"<text class="label" x="{right:.1}" y="{y}" text-anchor="end">"#);
-    for (series, label) in entries {
-        let _ = write!(out, r#"<tspan class="{series}" dx="16">●</tspan><tspan dx="5">{}</tspan>"#, escape(label));
+    for (at, (series, label)) in entries.iter().enumerate() {
+        let gap = if at == 0 { 0 } else { 16 };
+        let _ = write!(out, r#"<tspan class="{series}" dx="{gap}">●</tspan><tspan dx="5">{}</tspan>"#, escape(label));
     }
     out + "</text>"
 }
