@@ -39,6 +39,8 @@ pub enum RowMap {
     Extend {
         /// With a column of ones before the target.
         intercept: bool,
+        /// Less these offsets of the features; empty for none.
+        offsets: Vec<f64>,
         /// With targets 0 and 1 as −1 and +1.
         signs: bool,
     },

@@ -1,4 +1,4 @@
-//! Rows `[a, b]` of a table, the target last, in the form of a regression: with a constant column, in another basis.
+//! Rows `[a, b]` of a table, the target last, in the form of a regression: with a constant column, less an offset, in another basis.
 
 use serde::{Deserialize, Serialize};
 use subspan_linalg::apply::RowFactor;
@@ -7,10 +7,12 @@ use crate::error::Result;
 use crate::remote::{Origin, RowMap};
 use crate::rows::{RowBlock, RowSource};
 
-/// An optional constant column before the target, then an optional change of basis of the features.
+/// Optional offsets of the features, an optional constant column before the target, then an optional change of basis of the features.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Shape {
     pub(crate) intercept: bool,
+    /// Subtracted from the features; empty for nothing. Only with a constant column, which makes up for them.
+    pub(crate) offsets: Vec<f64>,
     /// Whether targets 0 and 1 become −1 and +1.
     pub(crate) signs: bool,
     /// Maps `[a, 1, b]` (or `[a, b]`) to `[features, target]`; `None` for the identity.
@@ -36,7 +38,11 @@ impl Shape {
             scratch.extended.clear();
             for row in rows.chunks_exact(n_cols) {
                 let (features, target) = row.split_at(n_cols - 1);
-                scratch.extended.extend_from_slice(features);
+                if self.offsets.is_empty() {
+                    scratch.extended.extend_from_slice(features);
+                } else {
+                    scratch.extended.extend(features.iter().zip(&self.offsets).map(|(v, offset)| v - offset));
+                }
                 if self.intercept {
                     scratch.extended.push(1.0);
                 }
@@ -73,8 +79,8 @@ impl RowSource for Reshaped<'_> {
     }
 
     fn origin(&self) -> Option<Origin<'_>> {
-        let Shape { intercept, signs, ref map } = *self.shape;
-        let extended = self.source.origin()?.then(RowMap::Extend { intercept, signs });
+        let Shape { intercept, ref offsets, signs, ref map } = *self.shape;
+        let extended = self.source.origin()?.then(RowMap::Extend { intercept, offsets: offsets.clone(), signs });
         Some(map.iter().fold(extended, |origin, map| origin.then(RowMap::Factor(map.clone()))))
     }
 

@@ -229,6 +229,10 @@ pub(crate) fn run(job: &Job, session: &Session) -> Result<Done, Failure> {
     if let Some(path) = &job.start {
         let k = if let Dim::Fixed(k) = config.dim { k } else { DIM };
         let (frames, doubt) = start::frames(path, &data, k)?;
+        if let Some(found) = frames.offsets.windows(2).map(|o| o[1] - o[0]).find(|found| job.k_given && *found != k) {
+            let message = format!("{path} has subspaces of dimension {found}, not -k {k}");
+            return Err(Failure::Work { message, hint: Some("leave -k out to go on with them".into()) });
+        }
         (config.init, warning) = (Init::Frames(frames), doubt);
     }
     let mut outcome = classify::run(&data, &config, session.seed, &watch)?;

@@ -134,6 +134,9 @@ impl Default for Config {
     }
 }
 
+/// Scales that keep logits finite.
+const SCALES: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
+
 impl Config {
     /// Checks every parameter that can be checked without data.
     ///
@@ -147,7 +150,10 @@ impl Config {
                 Err(Error::parameter(name, value, "a positive finite number"))
             }
         };
-        positive("gamma", self.gamma)?;
+        if !SCALES.contains(&self.gamma) {
+            let expected = format!("between {:e} and {:e}", SCALES.start(), SCALES.end());
+            return Err(Error::parameter("gamma", self.gamma, expected));
+        }
         positive("lr", self.lr)?;
         let at_least_one = |name, value: usize| {
             if value > 0 { Ok(()) } else { Err(Error::parameter(name, value, "at least 1")) }

@@ -435,6 +435,10 @@ impl<'a> Job<'a> {
             summary.zero_rows += samples::normalize(values, n_cols, self.center.as_deref()) as u64;
             Ok(())
         })?;
+        if summary.zero_rows == self.all.len() as u64 {
+            let expected = "of some length in single precision (1e-12 at least, after centring): scale the features";
+            return Err(Error::parameter("samples", "all zero", expected));
+        }
         if summary.zero_rows > 0 {
             summary.warnings.push(format!("{} samples are zero and train nothing", summary.zero_rows));
         }

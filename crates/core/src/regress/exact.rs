@@ -54,7 +54,8 @@ const PILOT_TOLERANCE: f64 = 1e-5;
 /// Exact fits and the rows that were solved for them.
 pub(super) struct Exact {
     pub(super) fits: Vec<Solved>,
-    pub(super) rows_used: u64,
+    /// `None` for all rows of the table.
+    pub(super) rows_used: Option<u64>,
 }
 
 /// Solves a loss exactly.
@@ -174,7 +175,7 @@ fn globbed(
     if let Some(gap) = left_over {
         // Some band grew until the whole table is cheaper.
         let all = full(job, plan, gap, warnings)?;
-        rows_used = all.rows_used;
+        rows_used = all.rows_used.unwrap_or(rows_used);
         for (done, solved) in done.iter_mut().zip(all.fits) {
             done.get_or_insert(Solved {
                 objective: solved.objective / times,
@@ -189,7 +190,7 @@ fn globbed(
         .flatten()
         .map(|s| Solved { objective: s.objective * times, lower: s.lower * times, exact_fit: s.exact_fit * times, ..s })
         .collect();
-    Ok(Exact { fits, rows_used })
+    Ok(Exact { fits, rows_used: Some(rows_used) })
 }
 
 /// The pilot in the solvers' basis, and the spread of every row's residual.
@@ -255,7 +256,7 @@ fn full(job: &Job<'_>, plan: &Plan, reached: f64, warnings: &mut Vec<String>) ->
         return Err(Error::NotConverged { what: TOO_LARGE, iterations: ROUNDS, reached, tolerance: EXACT_GAP });
     }
     let (fits, rows_used) = super::solve_all_rows(job, warnings)?;
-    Ok(Exact { fits, rows_used })
+    Ok(Exact { fits, rows_used: Some(rows_used) })
 }
 
 fn streamed(job: &Job<'_>, pilot: &Sample, warnings: &mut Vec<String>) -> Result<Exact> {
@@ -311,5 +312,5 @@ fn streamed(job: &Job<'_>, pilot: &Sample, warnings: &mut Vec<String>) -> Result
         exact_fit: found.exact_fit * unit,
         iterations: found.iterations,
     };
-    Ok(Exact { fits: vec![solved], rows_used: job.source.n_rows().unwrap_or(0) })
+    Ok(Exact { fits: vec![solved], rows_used: None })
 }

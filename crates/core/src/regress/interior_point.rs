@@ -167,6 +167,8 @@ pub(super) fn solve(problem: &Problem<'_>, start: Option<&[f64]>, observer: &dyn
 
     let mut step = [0.0; 2];
     let mut reached = f64::INFINITY;
+    let mut best = None;
+    let mut least = ROUGH;
     for iteration in 0..MAX_ITERATIONS {
         if observer.cancelled() {
             return Err(Error::Cancelled);
@@ -180,6 +182,9 @@ pub(super) fn solve(problem: &Problem<'_>, start: Option<&[f64]>, observer: &dyn
             let proved = (found.objective - found.lower) / found.objective.max(EXACT_FIT * scale.target);
             if proved <= if late { STALLED_TOLERANCE } else { AS_GOOD * problem.tolerance }.max(problem.tolerance) {
                 return Ok(found);
+            }
+            if proved < least {
+                (best, least) = (Some(found), proved);
             }
         }
         let system = Damped::new(&normals.gram, problem.n_cols, k)?;
@@ -201,11 +206,15 @@ pub(super) fn solve(problem: &Problem<'_>, start: Option<&[f64]>, observer: &dyn
         step = [taken.dual_block, taken.primal_block].map(|block| (TO_BOUNDARY / block).min(1.0));
         x.iter_mut().zip(&corrected).for_each(|(x, dx)| *x += step[1] * dx);
     }
-    Err(stopped(MAX_ITERATIONS, reached))
+    // What was proved stays proved, and the gap tells; an error would throw it away.
+    best.ok_or_else(|| stopped(MAX_ITERATIONS, reached))
 }
 
 /// A proved gap that is good enough when rounding stops the iteration earlier than asked: the gap that the exact mode promises.
 const STALLED_TOLERANCE: f64 = 1e-8;
+
+/// A proved gap that is worth having when nothing better comes.
+const ROUGH: f64 = 1e-4;
 
 /// Iterations after which [`STALLED_TOLERANCE`] counts.
 const LATE: usize = 30;

@@ -19,6 +19,7 @@ mod interior_point;
 mod logistic;
 mod lp;
 mod normal;
+mod offsets;
 mod passes;
 mod separable;
 mod smooth;
@@ -111,18 +112,23 @@ fn run_with(
         Loss::Logistic { .. } => classes(source, observer)?,
         _ => false,
     };
-    let job = Job { source, config, seed, observer, shape: Shape { intercept: config.intercept, signs, map: None } };
+    let offsets = if config.intercept { offsets::offsets(source, observer)? } else { Vec::new() };
+    let shape = Shape { intercept: config.intercept, offsets, signs, map: None };
+    let job = Job { source, config, seed, observer, shape };
     let mut warnings = Vec::new();
     let (solved, rows_used, proved) = match config.mode {
         Mode::Full => {
             let (fits, rows) = solve_all_rows(&job, &mut warnings)?;
-            (fits, rows, true)
+            (fits, Some(rows), true)
         }
         Mode::Exact => {
             let exact = exact::run(&job, plan, &mut warnings)?;
             (exact.fits, exact.rows_used, true)
         }
-        Mode::Rows(m) => sampled(&job, m, &mut warnings)?,
+        Mode::Rows(m) => {
+            let (fits, rows, proved) = sampled(&job, m, &mut warnings)?;
+            (fits, Some(rows), proved)
+        }
     };
     finish(&job, solved, rows_used, proved, warnings)
 }
@@ -229,8 +235,14 @@ fn sampled(job: &Job<'_>, m: u64, warnings: &mut Vec<String>) -> Result<(Vec<Sol
     Ok((fits, rows_used, true))
 }
 
-/// Evaluates the fits on all rows and splits off the constant term.
-fn finish(job: &Job<'_>, solved: Vec<Solved>, rows_used: u64, proved: bool, warnings: Vec<String>) -> Result<Outcome> {
+/// Evaluates the fits on all rows, which are those used if no number says otherwise, and splits off the constant term.
+fn finish(
+    job: &Job<'_>,
+    solved: Vec<Solved>,
+    rows_used: Option<u64>,
+    proved: bool,
+    warnings: Vec<String>,
+) -> Result<Outcome> {
     let levels = match &job.config.loss {
         Loss::Quantile { levels } => levels.clone(),
         _ => vec![0.5],
@@ -245,17 +257,19 @@ fn finish(job: &Job<'_>, solved: Vec<Solved>, rows_used: u64, proved: bool, warn
         .enumerate()
         .map(|(i, s)| {
             let split = s.coefficients.len() - usize::from(job.config.intercept);
+            let (coefficients, constant) = s.coefficients.split_at(split);
+            let moved: f64 = coefficients.iter().zip(&job.shape.offsets).map(|(c, offset)| c * offset).sum();
             Fit {
                 quantile: matches!(job.config.loss, Loss::Quantile { .. }).then(|| levels[i]),
-                intercept: s.coefficients.get(split).copied().unwrap_or(0.0),
-                coefficients: s.coefficients[..split].to_vec(),
+                intercept: constant.first().copied().unwrap_or(0.0) - moved,
+                coefficients: coefficients.to_vec(),
                 objective: all.at[i],
                 relative_gap: proved.then(|| s.relative_gap()).filter(|g| g.is_finite()),
                 iterations: s.iterations,
             }
         })
         .collect();
-    Ok(Outcome { fits, rows_used, rows_in: all.n_rows, warnings })
+    Ok(Outcome { fits, rows_used: rows_used.unwrap_or(all.n_rows), rows_in: all.n_rows, warnings })
 }
 
 /// Whether the classes are written 0 and 1 (and not −1 and +1).

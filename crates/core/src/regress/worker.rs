@@ -6,6 +6,7 @@ use super::glob::{Checking, Splitting};
 use super::huber::Huber;
 use super::logistic::Logistic;
 use super::lp::Lp;
+use super::offsets::FirstRows;
 use super::passes::{Evaluate, LargestResidual, Losses};
 use super::separable::Margins;
 use super::table::{Streamed, TilePass};
@@ -23,6 +24,7 @@ use crate::sample::worker::{Work, fold_chunk_with, fold_pass};
 pub fn fold_chunk(table: &dyn RowSource, chunk: usize, task: &[u8], observer: &dyn Observer) -> Result<Vec<u8>> {
     fold_chunk_with(table, chunk, task, observer, &|work| match work.pass_name() {
         Classes::NAME => work.fold::<Classes>(),
+        FirstRows::NAME => work.fold::<FirstRows>(),
         Evaluating::NAME => tiles::<Evaluating>(work),
         Splitting::NAME => tiles::<Splitting>(work),
         Checking::NAME => tiles::<Checking>(work),

@@ -92,8 +92,8 @@ fn mapped(
         [] => then(source),
         [RowMap::Scale(scales), rest @ ..] => mapped(&ScaledRows::with_scales(source, scales.clone()), rest, then),
         [RowMap::Factor(factor), rest @ ..] => mapped(&MappedRows::new(source, factor.clone()), rest, then),
-        [RowMap::Extend { intercept, signs }, rest @ ..] => {
-            let shape = Shape { intercept: *intercept, signs: *signs, map: None };
+        [RowMap::Extend { intercept, offsets, signs }, rest @ ..] => {
+            let shape = Shape { intercept: *intercept, offsets: offsets.clone(), signs: *signs, map: None };
             mapped(&Reshaped { source, shape: &shape }, rest, then)
         }
         [RowMap::Lift { p }, rest @ ..] => {

@@ -120,7 +120,12 @@ impl Plan {
         if plan.names.is_empty() {
             return Err(IoError::Empty { path: path.into(), what: "columns" }.into());
         }
-        Ok(plan)
+        // A level may be called like a column: models name coefficients, and one would be lost.
+        let mut seen = HashSet::new();
+        match plan.names.iter().find(|name| !seen.insert(name.as_str())) {
+            Some(name) => Err(IoError::DuplicateColumn { path: path.into(), column: name.clone() }.into()),
+            None => Ok(plan),
+        }
     }
 
     /// Of every text column after the first whose levels are all there, the first level's column.

@@ -178,3 +178,42 @@ fn the_exact_mode_stands_a_condition_of_a_million() {
         assert!((exact.fits[0].objective / full.objective - 1.0).abs() < 1.1e-8, "{loss:?}");
     }
 }
+
+#[test]
+fn columns_far_from_zero_are_fitted_and_proved_like_columns_near_zero() {
+    let (n, d) = (4000, 3);
+    let mut rng = Stream::new(11, "far").rng(0);
+    let plain = data(Kind::Heavy, n, d, 2);
+    for loss in losses() {
+        let mut near = targets(&loss, plain.clone(), d + 1, 2);
+        // Eighths, so that every place holds them exactly.
+        near.chunks_exact_mut(d + 1).for_each(|row| row[0] = rng.below(80) as f64 / 8.0);
+        let c = Config { intercept: true, certify: true, ..config(loss.clone(), Mode::Full) };
+        let best = run(&DenseRows::new(&near, d + 1).unwrap(), &c, 0, &Silent).unwrap();
+        for place in [1.7e9, -1.7e12, 1e14] {
+            let mut far = near.clone();
+            far.chunks_exact_mut(d + 1).for_each(|row| row[0] += place);
+            let source = DenseRows::new(&far, d + 1).unwrap();
+            for mode in [Mode::Full, Mode::Exact, Mode::Rows(500)] {
+                let found = run(&source, &Config { mode, ..c.clone() }, 4, &Silent).unwrap();
+                assert!(!found.warnings.iter().any(|w| w.contains("depend on each other")), "{:?}", found.warnings);
+                for (best, found) in best.fits.iter().zip(&found.fits) {
+                    let penalty = |f: &Fit| match loss {
+                        Loss::Logistic { l2 } => l2 / 2.0 * f.coefficients.iter().map(|c| c * c).sum::<f64>(),
+                        _ => 0.0,
+                    };
+                    let truth = (found.objective + penalty(found)) / (best.objective + penalty(best)) - 1.0;
+                    let gap = found.relative_gap.unwrap_or(f64::INFINITY);
+                    assert!(gap >= truth - 1e-9, "{loss:?} {mode:?} {place}: proved {gap}, true {truth}");
+                    if mode != Mode::Rows(500) {
+                        assert!(truth < 2e-8, "{loss:?} {mode:?} {place}: {truth}");
+                        let moved = found.intercept + place * found.coefficients[0];
+                        // What the constant term of double precision can hold.
+                        let held = 1e-4 * (1.0 + best.intercept.abs()) + 4e-16 * (place * found.coefficients[0]).abs();
+                        assert!((moved - best.intercept).abs() < held, "{loss:?} {place}: {moved} {}", best.intercept);
+                    }
+                }
+            }
+        }
+    }
+}
