@@ -62,8 +62,8 @@ impl AtomicFile {
             if meta.is_dir() {
                 return Err(fail(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory")));
             }
-            // A rename would put a file in the place of the device.
-            if !meta.is_file() {
+            // A rename would put a file in the place of the device, or of what the process writes to otherwise.
+            if !meta.is_file() || ["/dev", "/proc"].iter().any(|system| target.starts_with(system)) {
                 return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
             }
             // Through a link, the file behind it is replaced, not the link.

@@ -111,6 +111,8 @@ fn csv_lines_that_do_not_fit() {
     assert_eq!(line(&of(b"a,b\n")), "FILE: the table has no rows");
     assert_eq!(line(&of(b"1.5,2\n3,4\n")), "FILE: the first line holds numbers, not column names");
     assert_eq!(line(&of(b"a,a\n1,2\n")), "FILE: column a appears twice");
+    // A level that is called like a column.
+    assert_eq!(line(&of(b"a=u,a\n1,t\n3,u\n")), "FILE: column a=u appears twice");
     assert_eq!(line(&of(b"a,b\n1,\xff\n")), "FILE: line 2 is not UTF-8 text");
     assert_eq!(line(&of(b"\xff,b\n1,2\n")), "FILE: the header is not UTF-8 text");
     assert_eq!(line(&of(b"a,b\n1,2\n,4\n")), "FILE: missing value in column a, row 1");

@@ -304,7 +304,7 @@ fn summary(job: &Job, outcome: &Outcome, names: &[String], dropped: u64, record:
 fn accuracy(gap: Option<f64>) -> String {
     match gap {
         Some(0.0) => "proved optimal (relative gap 0)".into(),
-        Some(gap) if gap <= 1e-6 => format!("proved optimal (relative gap {gap:.0e})"),
+        Some(gap) if gap <= 2e-8 => format!("proved optimal (relative gap {gap:.0e})"),
         Some(gap) => format!("proved to be at most {} above the optimum", percent(gap)),
         None => "no accuracy was measured".into(),
     }

@@ -122,6 +122,7 @@ fn flags_that_make_no_sense_are_refused() {
         ("-k 5", &["k", "at most 4"]),
         ("-k many", &["-k", "auto", "many"]),
         ("--method svm", &["svm", "gcr"]),
+        ("--gamma 2e6", &["gamma", "1e6"]),
         ("--test test.npy", &["--test-labels"]),
     ] {
         let call = format!("classify train.npy --labels train.csv:label {flags} -o m.safetensors");
@@ -151,6 +152,12 @@ fn training_starts_from_a_model_a_linear_head_or_a_layer_of_subspaces() {
     let record =
         place.run(&format!("{TRAIN} --no-rivals --start first.safetensors --json -o m.safetensors")).succeeds();
     assert_eq!(record.record()["results"]["k"], 1);
+    let other = "classify train.npy --labels train.csv:label -k 2 --no-rivals --start first.safetensors";
+    place.run(&format!("{other} -o m2.safetensors")).fails().naming(&["first.safetensors", "dimension 1", "-k 2"]);
+    // Too short for single precision to tell where it points.
+    let place = place.file("short.npy", npy(&[1e-20; 960], 4));
+    let short = "classify short.npy --labels train.csv:label --no-rivals";
+    place.run(&format!("{short} -o m2.safetensors")).fails().naming(&["samples", "scale"]);
     // A layer: three unit rows, one per class, as the published checkpoints group them.
     let axes: Vec<f32> = (0..12).map(|i| f32::from(u8::from(i % 5 == 0))).collect();
     let place =

@@ -114,13 +114,17 @@ fn add(sums: &mut [f64], values: &[f64]) {
     sums.iter_mut().zip(values).for_each(|(s, v)| *s += v);
 }
 
+/// Variances of unit samples, which are differences of nearly equal sums, up to which they are rounding.
+const ROUNDING: f64 = 1e-12;
+
 /// A covariance with a share of a multiple of the identity.
 fn shrunk(covariance: &Mat) -> Mat {
     let d = covariance.n_rows();
     let level = (0..d).map(|i| covariance[(i, i)]).sum::<f64>() / d as f64;
-    // Samples that do not vary: any multiple ranks the same.
+    // Samples that do not vary: any multiple ranks the same. Those that hardly do: what rounding makes of them stays positive.
     let level = if level > f64::EPSILON { level } else { 1.0 };
-    Mat::from_fn(d, d, |i, j| (1.0 - SHRINKAGE) * covariance[(i, j)] + if i == j { SHRINKAGE * level } else { 0.0 })
+    let ridge = (SHRINKAGE * level).max(ROUNDING);
+    Mat::from_fn(d, d, |i, j| (1.0 - SHRINKAGE) * covariance[(i, j)] + if i == j { ridge } else { 0.0 })
 }
 
 impl Contrast {

@@ -62,6 +62,9 @@ const EPOCHS: (usize, usize) = (10, 30);
 /// Columns up to which strangeness has a [`Contrast`]: its form has as many entries as their square (64 MiB).
 const WIDEST_CONTRAST: usize = 4096;
 
+/// Length of the mean of unit samples from which they differ little beside it.
+const ALIGNED: f64 = 0.99;
+
 /// A trained classifier and what is known of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
@@ -431,13 +434,22 @@ impl<'a> Job<'a> {
     /// What the data's shape makes likely to disappoint.
     fn warn(&self, summary: &mut Summary) -> Result<()> {
         let (n_cols, n_classes) = (self.data.n_cols(), self.data.n_classes());
+        let mut sum = vec![0.0; n_cols];
         samples::for_blocks(self.data.samples, &self.all, |_, values| {
             summary.zero_rows += samples::normalize(values, n_cols, self.center.as_deref()) as u64;
+            for row in values.chunks_exact(n_cols) {
+                sum.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));
+            }
             Ok(())
         })?;
         if summary.zero_rows == self.all.len() as u64 {
             let expected = "of some length in single precision (1e-12 at least, after centring): scale the features";
             return Err(Error::parameter("samples", "all zero", expected));
+        }
+        let mean = sum.iter().map(|s| s * s).sum::<f64>().sqrt() / self.all.len() as f64;
+        if mean > ALIGNED {
+            let text = format!("samples point nearly the same way (their mean direction has length {mean:.4})");
+            summary.warnings.push(format!("{text}: centring, or subtracting an offset, may tell classes apart better"));
         }
         if summary.zero_rows > 0 {
             summary.warnings.push(format!("{} samples are zero and train nothing", summary.zero_rows));

@@ -60,7 +60,7 @@ pub(super) fn check(design: &Design<'_>, warnings: &mut Vec<String>, observer: &
 /// Cost: one l1 regression on the rows of the design.
 ///
 /// # Errors
-/// [`Error::NotConverged`], [`Error::Cancelled`].
+/// [`Error::Cancelled`].
 pub(super) fn separator(
     design: &Design<'_>,
     warnings: &mut Vec<String>,
@@ -99,7 +99,15 @@ pub(super) fn separator(
     let reduced: Vec<f64> =
         values.chunks_exact(k + 1).flat_map(|row| row[..k - 1].iter().chain(&row[k..]).copied()).collect();
     let reduced = Design::new(Cow::Owned(reduced), k, design.weights.clone(), Basis::Whitened, observer)?;
-    let found = solve::pinball(&reduced, 0.5, 2.0, solve::TOLERANCE, None, observer)?;
+    let found = match solve::pinball(&reduced, 0.5, 2.0, solve::TOLERANCE, None, observer) {
+        Err(Error::NotConverged { .. }) => {
+            let text =
+                "whether a hyperplane separates the classes could not be settled: if one does, there is no optimum";
+            warnings.push(text.into());
+            return Ok(None);
+        }
+        found => found?,
+    };
     let kappa = (found.objective - 1.0) / 2.0;
     if kappa <= KAPPA_ZERO {
         // Undo the reflection. The residual was target − fit, the value c·x is its negative or itself: x' = (−fit, −sign/norm).

@@ -109,7 +109,7 @@ pub(super) struct Goal<'a> {
 }
 
 /// Trial steps of one line-search pass, halved each time.
-const TRIALS: usize = 10;
+const TRIALS: i32 = 10;
 
 /// Relative increase of a loss that is rounding in a sum of many terms.
 const ROUNDING: f64 = 1e-13;
@@ -222,14 +222,22 @@ pub(super) fn minimise<L: SmoothLoss>(
         if !fell(total(next.loss, step)) {
             // Take the best of ever shorter steps, and a cautious curvature there.
             caution = 1.0;
-            let steps: Vec<f64> = (0..TRIALS).map(|i| step.min(1.0) * 0.5f64.powi(i as i32)).collect();
-            let found = losses(table, loss, &x, &dx, &steps)?;
-            let (best, at) = found.iter().zip(&steps).fold((f64::INFINITY, 0.0), |best, (found, step)| {
-                let value = total(*found, *step);
-                if value < best.0 { (value, *step) } else { best }
-            });
+            let halved = |halvings: std::ops::Range<i32>| -> Result<(f64, f64)> {
+                let steps: Vec<f64> = halvings.map(|i| step.min(1.0) * 0.5f64.powi(i)).collect();
+                let found = losses(table, loss, &x, &dx, &steps)?;
+                Ok(found.iter().zip(&steps).fold((f64::INFINITY, 0.0), |best, (found, step)| {
+                    let value = total(*found, *step);
+                    if value < best.0 { (value, *step) } else { best }
+                }))
+            };
+            let (mut best, mut at) = halved(0..TRIALS)?;
+            let majorant = before == Curvature::Cautious(1.0);
+            if majorant && !fell(best) {
+                // Heavy tails to a high power: one row's curvature is all that the system sees.
+                (best, at) = halved(TRIALS..4 * TRIALS)?;
+            }
             if !fell(best) {
-                if before == Curvature::Cautious(1.0) {
+                if majorant {
                     break;
                 }
                 // Newton's direction leads nowhere from here; the majorant's always descends.
