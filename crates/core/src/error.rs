@@ -43,6 +43,8 @@ pub enum Error {
     },
     /// Every row is zero: nothing can be measured.
     AllZero,
+    /// Every sample is too short, after centring if that is asked for, to have a direction in single precision.
+    NoDirections,
     /// Every row is the same: there is nothing to tell apart.
     Constant,
     /// Rows that equal the mean, so that they have no direction.
@@ -134,6 +136,9 @@ impl Error {
             Self::NotConverged { .. } => {
                 Some("check for columns that are nearly multiples of each other, and for extreme parameters".into())
             }
+            Self::NoDirections => {
+                Some("scale the features; centred, subtract an offset in double precision first".into())
+            }
             Self::Precision { .. } => Some("subtract an offset from the column, or scale it".into()),
             Self::Overflow { .. } => Some("divide large columns by a power of ten first".into()),
             _ => None,
@@ -156,6 +161,7 @@ impl std::fmt::Display for Error {
             ),
             Self::Overflow { what } => write!(f, "{what} is beyond the range of double precision"),
             Self::AllZero => write!(f, "every value of the table is zero"),
+            Self::NoDirections => write!(f, "no sample has a direction: all are shorter than 1e-12"),
             Self::Constant => write!(f, "every row is the same"),
             Self::ZeroRows { count, first } => {
                 let shown: Vec<String> = first.iter().map(u64::to_string).collect();

@@ -443,8 +443,7 @@ impl<'a> Job<'a> {
             Ok(())
         })?;
         if summary.zero_rows == self.all.len() as u64 {
-            let expected = "of some length in single precision (1e-12 at least, after centring): scale the features";
-            return Err(Error::parameter("samples", "all zero", expected));
+            return Err(Error::NoDirections);
         }
         let mean = sum.iter().map(|s| s * s).sum::<f64>().sqrt() / self.all.len() as f64;
         if mean > ALIGNED {

@@ -124,8 +124,6 @@ impl Tilewise {
 /// # Errors
 /// [`Error::NotConverged`] when the gap stays above the tolerance, [`Error::Cancelled`].
 pub(super) fn solve(problem: &Problem<'_>, start: Option<&[f64]>, observer: &dyn Observer) -> Result<Solution> {
-    let k = problem.n_cols - 1;
-    let t = problem.level;
     let start = match start {
         Some(x) => x.to_vec(),
         None => {
@@ -133,6 +131,7 @@ pub(super) fn solve(problem: &Problem<'_>, start: Option<&[f64]>, observer: &dyn
             least_squares(&MemoryTable { values, n_cols, weights, observer })?
         }
     };
+    let (k, t) = (problem.n_cols - 1, problem.level);
     let mut chunks = split(problem, &start);
     let scale = mean_scale(&chunks);
     let offset = START_OFFSET * scale.residual / scale.weight.max(f64::MIN_POSITIVE);
@@ -165,10 +164,8 @@ pub(super) fn solve(problem: &Problem<'_>, start: Option<&[f64]>, observer: &dyn
         return finish(&chunks, &x, 0);
     }
 
-    let mut step = [0.0; 2];
-    let mut reached = f64::INFINITY;
-    let mut best = None;
-    let mut least = ROUGH;
+    let (mut step, mut reached) = ([0.0; 2], f64::INFINITY);
+    let mut best: Option<(f64, Solution)> = None;
     for iteration in 0..MAX_ITERATIONS {
         if observer.cancelled() {
             return Err(Error::Cancelled);
@@ -183,8 +180,8 @@ pub(super) fn solve(problem: &Problem<'_>, start: Option<&[f64]>, observer: &dyn
             if proved <= if late { STALLED_TOLERANCE } else { AS_GOOD * problem.tolerance }.max(problem.tolerance) {
                 return Ok(found);
             }
-            if proved < least {
-                (best, least) = (Some(found), proved);
+            if proved < best.as_ref().map_or(ROUGH, |best| best.0) {
+                best = Some((proved, found));
             }
         }
         let system = Damped::new(&normals.gram, problem.n_cols, k)?;
@@ -195,20 +192,25 @@ pub(super) fn solve(problem: &Problem<'_>, start: Option<&[f64]>, observer: &dyn
         let after = (normals.gap + dual * dz + primal * dsv + dual * primal * both).max(0.0);
         // Mehrotra's centring: (after/now)³ of the mean gap per complementary pair.
         let mu = (after / normals.gap).powi(2) * after / (2 * problem.values.len() / problem.n_cols) as f64;
+        // The correction is that of a whole step; where hardly any of it can be taken it leads further into the corner.
+        let whole = if dual.min(primal) < SHORT_PREDICTION { 0.0 } else { 1.0 };
         let right: Vec<f64> = (0..k)
             .map(|j| {
                 let infeasible = balance[j] - affine.right[2][j];
-                normals.right[j] + mu * affine.right[0][j] + affine.right[1][j] - infeasible
+                normals.right[j] + mu * affine.right[0][j] + whole * affine.right[1][j] - infeasible
             })
             .collect();
         let corrected = system.solve(&right);
-        let taken = corrector_pass(&mut chunks, problem.n_cols, &corrected, mu);
+        let taken = corrector_pass(&mut chunks, problem.n_cols, &corrected, mu, whole);
         step = [taken.dual_block, taken.primal_block].map(|block| (TO_BOUNDARY / block).min(1.0));
         x.iter_mut().zip(&corrected).for_each(|(x, dx)| *x += step[1] * dx);
     }
     // What was proved stays proved, and the gap tells; an error would throw it away.
-    best.ok_or_else(|| stopped(MAX_ITERATIONS, reached))
+    best.map(|best| best.1).ok_or_else(|| stopped(MAX_ITERATIONS, reached))
 }
+
+/// A predicted step of this length or less is not corrected for its curvature.
+const SHORT_PREDICTION: f64 = 0.1;
 
 /// A proved gap that is good enough when rounding stops the iteration earlier than asked: the gap that the exact mode promises.
 const STALLED_TOLERANCE: f64 = 1e-8;
@@ -406,7 +408,7 @@ fn predictor_pass(chunks: &mut [Chunk<'_>], n_cols: usize, x: &[f64]) -> Directi
     reduce(chunks, visit, Direction::merge).unwrap_or_else(|| Direction::new(n_cols))
 }
 
-fn corrector_pass(chunks: &mut [Chunk<'_>], n_cols: usize, x: &[f64], mu: f64) -> Direction {
+fn corrector_pass(chunks: &mut [Chunk<'_>], n_cols: usize, x: &[f64], mu: f64, whole: f64) -> Direction {
     let x = fitted(x);
     let visit = |c: &mut Chunk<'_>| {
         let mut out = Direction::new(0);
@@ -423,7 +425,7 @@ fn corrector_pass(chunks: &mut [Chunk<'_>], n_cols: usize, x: &[f64], mu: f64) -
                 let below = v[i] * w[i] + s[i] * z[i];
                 if below > 0.0 {
                     let (over_z, over_w) = (z[i].recip(), w[i].recip());
-                    let (cv, cs) = (mu * over_z - dv[i], mu * over_w + ds[i]);
+                    let (cv, cs) = (mu * over_z - whole * dv[i], mu * over_w + whole * ds[i]);
                     dz[i] = z[i] * w[i] / below * (s[i] - v[i] - fit[i] - cs + cv);
                     dv[i] = -v[i] - v[i] * over_z * dz[i] + cv;
                     ds[i] = -s[i] + s[i] * over_w * dz[i] + cs;

@@ -153,3 +153,31 @@ fn a_full_solve_beyond_the_memory_allowed_is_an_error() {
     let error = run_with(&streamed, &c, 0, &Silent, &plan).unwrap_err();
     assert!(error.to_string().contains("too large to be solved in memory"), "{error}");
 }
+
+#[test]
+fn low_quantiles_beside_a_heavy_tail_are_found() {
+    for seed in 0..4 {
+        let mut rng = Stream::new(seed, "heavy tail").rng(0);
+        // Values over eight orders of magnitude, noise of one.
+        let values: Vec<f64> = (0..20_000).flat_map(|_| [(3.0 * rng.normal()).exp(), 5.0 * rng.normal()]).collect();
+        for level in [0.01, 0.5, 0.99] {
+            let c = Config { intercept: true, ..config(Loss::Quantile { levels: vec![level] }, Mode::Full) };
+            let found = fit(&values, 2, &c);
+            assert!(found.relative_gap.unwrap() <= 1e-8, "{seed} {level}: {:?}", found.relative_gap);
+        }
+    }
+}
+
+#[test]
+fn high_powers_beside_heavy_tails_are_found() {
+    for seed in 0..4 {
+        let mut rng = Stream::new(seed, "heavy tails").rng(0);
+        let mut cauchy = || rng.normal() / rng.normal();
+        let values: Vec<f64> = (0..4000).map(|_| cauchy()).collect();
+        for p in [3.0, 4.0] {
+            let c = Config { intercept: true, ..config(Loss::Lp { p }, Mode::Full) };
+            let found = fit(&values, 2, &c);
+            assert!(found.relative_gap.unwrap() <= 1e-8, "{seed} {p}: {:?}", found.relative_gap);
+        }
+    }
+}
