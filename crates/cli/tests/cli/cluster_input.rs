@@ -147,3 +147,28 @@ fn clusters_without_rows_and_values_beyond_single_precision_are_said() {
         "hint: scale the values",
     ]);
 }
+
+#[test]
+fn training_rows_are_no_strangers_whatever_counts_as_near() {
+    let values: Vec<f32> = bundles(600).iter().map(|v| *v as f32).collect();
+    let place = Place::new().file("x.npy", npy(&values, 4));
+    for affinity in ["cosine", "lsr"] {
+        place.run(&format!("cluster x.npy --clusters 3 --affinity {affinity} -q -o out")).succeeds();
+        place.run("predict out/model.safetensors x.npy -o l.npy --ood o.npy").succeeds();
+        let mut strangeness = floats_in(&place, "o.npy");
+        strangeness.sort_by(f32::total_cmp);
+        assert!(strangeness[300] < 0.2, "{affinity}: {}", strangeness[300]);
+    }
+}
+
+#[test]
+fn rows_that_differ_in_length_only_are_clustered_around_their_mean() {
+    let lengths: Vec<f32> = (0..40).map(|i| if i % 2 == 0 { 1.0 } else { 9.0 } + 0.01 * i as f32).collect();
+    let along: Vec<f32> = lengths.iter().flat_map(|v| [*v, 2.0 * v]).collect();
+    for (values, n_cols) in [(&lengths, 1), (&along, 2)] {
+        let place = Place::new().file("x.npy", npy(values, n_cols));
+        place.run("cluster x.npy --clusters 2 -q -o out").succeeds();
+        let labels = labels_in(&place, "out/labels.npy");
+        assert!((0..40).all(|i| labels[i] == labels[i % 2]) && labels[0] != labels[1], "{labels:?}");
+    }
+}

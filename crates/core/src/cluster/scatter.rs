@@ -304,6 +304,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_single_square_keeps_the_strength_of_its_channels() {
+        for (side, kept) in [(8, 2.0), (16, 1.0)] {
+            let scattering = Scattering::new(side, side).unwrap();
+            let stripes: Vec<f32> = (0..side * side).map(|p| if p / side % 2 == 0 { 1.0 } else { 0.2 }).collect();
+            let brighter: Vec<f32> = stripes.iter().map(|v| 2.0 * v).collect();
+            let lying: Vec<f32> = (0..side * side).map(|p| stripes[p % side * side + p / side]).collect();
+            let [one, two, other] = [&stripes, &brighter, &lying].map(|image| scattering.apply(image));
+            assert!(one.iter().zip(&two).all(|(a, b)| (kept * a - b).abs() < 1e-4 * (1.0 + b.abs())), "{side}");
+            let apart = one.iter().zip(&other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(apart > 0.05, "{side}: {apart}");
+        }
+    }
+
+    #[test]
     fn the_fourier_transform_is_that_of_the_definition_and_turns_back() {
         let n = 8;
         let x: Vec<Complex> = (0..n * n).map(|i| [((i * 7) % 13) as f32, ((i * 5) % 11) as f32]).collect();
