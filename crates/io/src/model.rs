@@ -13,7 +13,7 @@ use std::io::Write;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
-use subspan::classify::{Contrast, Frames, Model, Reconstruction, Scorer, orthonormality_defect};
+use subspan::classify::{Contrast, Frames, Model, Reconstruction, SCALES, Scorer, orthonormality_defect};
 
 use crate::atomic::AtomicFile;
 use crate::bytes::open_file;
@@ -26,9 +26,6 @@ const FORMAT: &str = "subspan-classifier-1";
 const KEY: &str = "subspan";
 /// Largest entry of `P Pᵀ − I` of a frame that counts as orthonormal: far above the rounding of single precision.
 const ORTHONORMAL: f64 = 1e-3;
-
-/// Scales and temperatures that keep logits finite; the search for a temperature stays far inside.
-const SCALES: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
 
 /// The metadata's entry.
 #[derive(Debug, Serialize, Deserialize)]

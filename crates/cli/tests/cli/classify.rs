@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::npy::npy;
+use crate::npy::{floats, npy};
 use crate::place::Place;
 
 /// Three classes of 4 values near a line of their own (scaled by `sign`), with labels from `names`.
@@ -16,12 +16,6 @@ fn lines(place: Place, name: &str, n: usize, names: [&str; 3], shift: usize) -> 
         writeln!(csv, "{}", names[class]).unwrap();
     }
     place.file(&format!("{name}.csv"), csv).file(&format!("{name}.npy"), npy(&values, 4))
-}
-
-/// The values of a `.npy` file of `<f4`.
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    let data = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-    bytes[data..].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
 const NAMES: [&str; 3] = ["10", "20", "30"];

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::npy::npy;
+use crate::npy::{integers, npy};
 use crate::place::Place;
 
 /// `n` rows of 12 values near one of four planes through the origin of their own, on one side each; labels in `rows.csv`.
@@ -30,9 +30,7 @@ fn planes(n: usize) -> Place {
 
 /// The numbers in a file of labels.
 pub(crate) fn labels_in(place: &Place, name: &str) -> Vec<i64> {
-    let bytes = place.read(name);
-    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-    bytes[start..].chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect()
+    integers(&place.read(name))
 }
 
 const FILES: [&str; 8] = [

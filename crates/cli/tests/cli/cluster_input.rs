@@ -3,14 +3,8 @@
 use std::fmt::Write;
 
 use crate::cluster::labels_in;
-use crate::npy::{npy, npy_f64};
+use crate::npy::{floats, npy, npy_f64};
 use crate::place::Place;
-
-fn floats_in(place: &Place, name: &str) -> Vec<f32> {
-    let bytes = place.read(name);
-    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-    bytes[start..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
-}
 
 /// Three bundles of directions, in turn.
 fn bundles(n: usize) -> Vec<f64> {
@@ -57,9 +51,9 @@ fn a_row_without_direction_is_anyones() {
     let place = Place::new().file("x.npy", npy(&values, 4)).file("mean.npy", npy(&mean, 4));
     place.run("cluster x.npy --clusters 3 --affinity cosine -o out").succeeds();
     place.run("predict out/model.safetensors mean.npy -o l.npy --proba p.npy --ood o.npy").succeeds();
-    let values = floats_in(&place, "p.npy");
+    let values = floats(&place.read("p.npy"));
     assert!(values.iter().all(|p| (p - 1.0 / 3.0).abs() < 1e-6), "{values:?}");
-    assert_eq!(floats_in(&place, "o.npy"), [1.0]);
+    assert_eq!(floats(&place.read("o.npy")), [1.0]);
 }
 
 #[test]
@@ -155,7 +149,7 @@ fn training_rows_are_no_strangers_whatever_counts_as_near() {
     for affinity in ["cosine", "lsr"] {
         place.run(&format!("cluster x.npy --clusters 3 --affinity {affinity} -q -o out")).succeeds();
         place.run("predict out/model.safetensors x.npy -o l.npy --ood o.npy").succeeds();
-        let mut strangeness = floats_in(&place, "o.npy");
+        let mut strangeness = floats(&place.read("o.npy"));
         strangeness.sort_by(f32::total_cmp);
         assert!(strangeness[300] < 0.2, "{affinity}: {}", strangeness[300]);
     }

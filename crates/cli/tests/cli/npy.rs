@@ -26,3 +26,18 @@ fn file(descr: &str, n_rows: usize, n_cols: usize, data: impl Iterator<Item = u8
     out.extend(data);
     out
 }
+
+/// What follows the header.
+fn data(bytes: &[u8]) -> &[u8] {
+    &bytes[10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]))..]
+}
+
+/// The values of a file of `<f4`.
+pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
+    data(bytes).chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+/// The values of a file of `<i8`.
+pub(crate) fn integers(bytes: &[u8]) -> Vec<i64> {
+    data(bytes).chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect()
+}

@@ -134,8 +134,8 @@ impl Default for Config {
     }
 }
 
-/// Scales that keep logits finite.
-const SCALES: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
+/// Scales and temperatures that keep logits finite; the search for a temperature stays far inside.
+pub const SCALES: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
 
 impl Config {
     /// Checks every parameter that can be checked without data.

@@ -31,7 +31,7 @@ mod warm;
 use serde::Serialize;
 
 pub use calibrate::{Bin, Scores, reliability, scores, temperature};
-pub use config::{Config, Dim, Init, Method, STEPS};
+pub use config::{Config, Dim, Init, Method, SCALES, STEPS};
 pub use contrast::Contrast;
 pub use geometry::{orthonormality_defect, orthonormalize, span};
 pub use labelled::Labelled;

@@ -190,7 +190,7 @@ impl Model {
     ///
     /// # Errors
     /// For anchors that are not finite.
-    pub(crate) fn gaussians(&self) -> Result<Option<Gaussians>> {
+    fn gaussians(&self) -> Result<Option<Gaussians>> {
         if self.affinity != Affinity::Pursuit {
             return Ok(None);
         }
@@ -199,8 +199,22 @@ impl Model {
         Gaussians::new(&self.anchors, self.n_out(), &mass, &self.labels, self.clusters).map(Some)
     }
 
+    /// Labels of images and their shares alone: strangeness takes a pursuit of its own where Gaussians label.
+    ///
+    /// # Errors
+    /// As [`Model::gaussians`].
+    pub(crate) fn label(&self, images: &[f32]) -> Result<(Vec<u32>, Vec<f32>)> {
+        Ok(if let Some(gaussians) = self.gaussians()? {
+            let (labels, confidence, _) = gaussians.choose(images, false);
+            (labels, confidence)
+        } else {
+            let Predictions { labels, confidence, .. } = self.vote(images, None, false);
+            (labels, confidence)
+        })
+    }
+
     /// The votes on images; what [`Model::gaussians`] say instead, where there are any.
-    pub(crate) fn vote(&self, images: &[f32], gaussians: Option<&Gaussians>, shares: bool) -> Predictions {
+    fn vote(&self, images: &[f32], gaussians: Option<&Gaussians>, shares: bool) -> Predictions {
         let q = self.n_out();
         let weights = |rows: &[f32]| match self.affinity {
             Affinity::Weighted => super::represent::weights(rows, q),

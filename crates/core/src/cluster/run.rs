@@ -11,7 +11,7 @@ use super::describe;
 use super::gaussians;
 use super::graph::Temperatures;
 use super::learn::Learner;
-use super::model::{Model, Predictions};
+use super::model::Model;
 use super::neighbours::Affinity;
 use super::outcome::{Outcome, Summary, by_size};
 use super::prepare::{Features, Preparation, Principal, mean};
@@ -307,16 +307,7 @@ impl<'a> Job<'a> {
     ) -> Result<(Model, Vec<u32>, Vec<f32>)> {
         loop {
             let model = self.model(space, tie, &partition.labels, clusters);
-            let (labels, confidence) = match model.gaussians()? {
-                Some(gaussians) => {
-                    let (labels, confidence, _) = gaussians.choose(space.images(), false);
-                    (labels, confidence)
-                }
-                None => {
-                    let Predictions { labels, confidence, .. } = model.vote(space.images(), None, false);
-                    (labels, confidence)
-                }
-            };
+            let (labels, confidence) = model.label(space.images())?;
             let sizes = coding::members(&labels, clusters);
             let filled = sizes.iter().filter(|members| !members.is_empty()).count();
             if !chosen || filled == clusters {

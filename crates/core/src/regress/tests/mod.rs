@@ -77,11 +77,15 @@ fn targets(loss: &Loss, mut values: Vec<f64>, n_cols: usize, seed: u64) -> Vec<f
     values
 }
 
-fn objective(values: &[f64], n_cols: usize, loss: &Loss, fit: &Fit, coefficients: &[f64]) -> f64 {
-    let penalty = match loss {
+fn penalty(loss: &Loss, coefficients: &[f64]) -> f64 {
+    match loss {
         Loss::Logistic { l2 } => l2 / 2.0 * coefficients.iter().map(|c| c * c).sum::<f64>(),
         _ => 0.0,
-    };
+    }
+}
+
+fn objective(values: &[f64], n_cols: usize, loss: &Loss, fit: &Fit, coefficients: &[f64]) -> f64 {
+    let penalty = penalty(loss, coefficients);
     let level = fit.quantile.unwrap_or(0.5);
     let losses = values.chunks_exact(n_cols).map(|row| {
         let eta = row.iter().zip(coefficients).map(|(a, x)| a * x).sum::<f64>() + fit.intercept;

@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// The objective with the penalty that a fit leaves out.
+fn penalised(loss: &Loss, fit: &Fit) -> f64 {
+    fit.objective + penalty(loss, &fit.coefficients)
+}
+
 #[test]
 fn every_full_fit_proves_its_optimality_and_no_neighbour_is_better() {
     for kind in [Kind::Gaussian, Kind::Heavy] {
@@ -40,12 +45,8 @@ fn a_sampled_fit_is_near_the_optimum_and_its_gap_covers_the_truth() {
             let best = run(&source, &c, 0, &Silent).unwrap();
             let found = run(&source, &Config { mode: Mode::Rows(1200), ..c.clone() }, 4, &Silent).unwrap();
             assert!(found.rows_used < 1500 && found.rows_in == n as u64);
-            let penalty = |f: &Fit| match loss {
-                Loss::Logistic { l2 } => l2 / 2.0 * f.coefficients.iter().map(|c| c * c).sum::<f64>(),
-                _ => 0.0,
-            };
             for (best, found) in best.fits.iter().zip(&found.fits) {
-                let truth = (found.objective + penalty(found)) / (best.objective + penalty(best)) - 1.0;
+                let truth = penalised(&loss, found) / penalised(&loss, best) - 1.0;
                 assert!(truth > -1e-9);
                 if matches!(loss, Loss::Lp { p } if p > 2.0) {
                     assert!(truth < 1.0, "{kind:?} {loss:?} {truth}");
@@ -198,11 +199,7 @@ fn columns_far_from_zero_are_fitted_and_proved_like_columns_near_zero() {
                 let found = run(&source, &Config { mode, ..c.clone() }, 4, &Silent).unwrap();
                 assert!(!found.warnings.iter().any(|w| w.contains("depend on each other")), "{:?}", found.warnings);
                 for (best, found) in best.fits.iter().zip(&found.fits) {
-                    let penalty = |f: &Fit| match loss {
-                        Loss::Logistic { l2 } => l2 / 2.0 * f.coefficients.iter().map(|c| c * c).sum::<f64>(),
-                        _ => 0.0,
-                    };
-                    let truth = (found.objective + penalty(found)) / (best.objective + penalty(best)) - 1.0;
+                    let truth = penalised(&loss, found) / penalised(&loss, best) - 1.0;
                     let gap = found.relative_gap.unwrap_or(f64::INFINITY);
                     assert!(gap >= truth - 1e-9, "{loss:?} {mode:?} {place}: proved {gap}, true {truth}");
                     if mode != Mode::Rows(500) {
